@@ -1,0 +1,62 @@
+# The base is Debian stable slim. Where no registry is reachable `make engine` bootstraps the same from Debian's mirror.
+ARG BASE_IMAGE=debian:trixie-slim
+
+# --- packages: what the image runs ------------------------------------------------------------------------------------
+# hadolint ignore=DL3006 # the tag is in BASE_IMAGE
+FROM ${BASE_IMAGE} AS packages
+# Fixed ids: a queue volume must fit the next image, too.
+# libsasl2-modules carries PLAIN, LOGIN, CRAM-MD5, DIGEST-MD5 and SCRAM; without it Postfix finds "No worthy mechs".
+# hadolint ignore=DL3008 # Debian stable moves by security fixes only, and those are wanted
+RUN groupadd --gid 101 postfix && groupadd --gid 102 postdrop \
+ && useradd --uid 100 --gid 101 --home-dir /var/spool/postfix --no-create-home --shell /usr/sbin/nologin postfix \
+ && apt-get update -qq \
+ && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
+      ca-certificates libpython3-stdlib libsasl2-modules postfix postfix-lmdb python3-minimal tzdata \
+ && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/* /var/log/* \
+ && find /usr/share/doc -type f ! -name copyright -delete
+# Postfix's own files that are no configuration move to where its meta_directory points; /etc/postfix becomes a link to
+# /run, where every start writes the configuration. The names of all parameters are kept for checking POSTFIX_<name>.
+RUN mkdir -p /usr/share/authrelay \
+ && postconf -d | sed 's/ =.*//' | sort -u >/usr/share/authrelay/postfix-parameters \
+ && rm -rf /etc/postfix/main.cf* /etc/postfix/master.cf* /etc/postfix/sasl \
+ && mv /etc/postfix /usr/share/authrelay/postfix \
+ && ln -s /run/authrelay/postfix /etc/postfix \
+ && rm -rf /var/spool/postfix/* && mkdir -p /var/lib/authrelay \
+ # Debian would copy files for chrooted services into the queue on every start, even when there are none.
+ && echo 'SYNC_CHROOT=' >/etc/default/postfix
+
+# --- venv: Python's side, from a hashed lock --------------------------------------------------------------------------
+FROM packages AS venv
+# hadolint ignore=DL3008
+RUN apt-get update -qq \
+ && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends python3-venv
+COPY requirements.lock /
+# People behind an intercepting proxy pass its CA: docker build --secret id=ca,src=/path/to/bundle.pem
+RUN --mount=type=secret,id=ca \
+    python3 -m venv /tmp/build && python3 -m venv --without-pip /opt/authrelay \
+ && if [ -s /run/secrets/ca ]; then export PIP_CERT=/run/secrets/ca; fi \
+ && /tmp/build/bin/pip --python /opt/authrelay/bin/python3 install --quiet --no-cache-dir --disable-pip-version-check \
+      --no-compile --require-hashes --only-binary=:all: --requirement /requirements.lock
+COPY entrypoint /opt/authrelay/lib/python3.13/site-packages/entrypoint
+# Byte code that is never compared with its source: a start must not read both.
+RUN find /opt/authrelay -type d \( -name tests -o -name test \) -prune -exec rm -rf {} + \
+ && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/authrelay/lib
+
+# --- the image --------------------------------------------------------------------------------------------------------
+FROM packages AS final
+COPY --from=venv /opt/authrelay /opt/authrelay
+COPY templates /usr/share/authrelay/templates
+COPY --chmod=0755 authrelay /usr/local/bin/authrelay
+ARG VERSION=dev
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="authrelay" \
+      org.opencontainers.image.description="Relays mail through an upstream SMTP server over verified TLS with SASL authentication" \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+EXPOSE 25 587
+VOLUME ["/var/spool/postfix", "/var/lib/authrelay"]
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=30s --timeout=10s --start-period=15s --start-interval=500ms --retries=2 CMD ["authrelay", "health"]
+ENTRYPOINT ["authrelay"]
+CMD ["run"]

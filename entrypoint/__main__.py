@@ -1,0 +1,50 @@
+"""The hall: from the command line to a command, and from errors to exit statuses.
+
+Imports nothing that the command at hand does not need: a health check runs every few seconds.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Final
+
+from entrypoint.errors import StartupError
+
+VERBS: Final = {
+    "run": "relay mail (the default)",
+    "check": "validate the settings and secrets, and say what would run",
+    "render": "write the complete configuration into a directory",
+    "settings": "list every setting",
+    "health": "say whether the relay in this container works",
+}
+USAGE_STATUS: Final = 64
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit status (sysexits(3))."""
+    words = sys.argv[1:] if arguments is None else arguments
+    verb, rest = (words[0], words[1:]) if words else ("run", [])
+    if verb in ("-h", "--help", "help"):
+        sys.stdout.write(_describe_usage())
+        return 0
+    if verb not in VERBS:
+        sys.stderr.write(f"authrelay: there is no command '{verb}'.\n{_describe_usage()}")
+        return USAGE_STATUS
+    try:
+        status: int = importlib.import_module(f"entrypoint.commands.{verb}").main(rest)
+    except StartupError as error:
+        sys.stderr.write("".join(f"authrelay: {line}\n" for line in str(error).splitlines()))
+        return error.exit_status
+    except BrokenPipeError:
+        return 0
+    return status
+
+
+def _describe_usage() -> str:
+    lines = "".join(f"  {verb:<10}{purpose}\n" for verb, purpose in VERBS.items())
+    return f"usage: authrelay [COMMAND]\n\n{lines}\nSettings are environment variables: authrelay settings\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""`authrelay check`: validates settings and secrets, starts nothing, and says what would run."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+
+from entrypoint.commands.prepare import prepare
+from entrypoint.config.settings import Settings
+from entrypoint.errors import CommandFailedError
+from entrypoint.plan.files import Plan
+from entrypoint.system.install import find_complaints, write_configuration
+
+
+def main(arguments: list[str]) -> int:
+    """Print what would run, secrets hidden; raise what would stop a start."""
+    del arguments
+    settings, plan, warnings = prepare(keeps_certificate=False)
+    with tempfile.TemporaryDirectory() as directory:
+        write_configuration(plan.files, directory)
+        complaints = find_complaints(directory)
+    if complaints:
+        raise CommandFailedError("Postfix does not like the configuration: " + "; ".join(complaints))
+    sys.stdout.write(describe_relay(settings, plan))
+    for warning in warnings:
+        sys.stderr.write(f"authrelay: WARNING: {warning}\n")
+    return 0
+
+
+def describe_relay(settings: Settings, plan: Plan) -> str:
+    """Return what would run, a line for each thing that a person would ask about."""
+    parameters = _read_main_cf(plan)
+    rows: list[tuple[str, str]] = []
+    logins = {str(nexthop): username for nexthop, username, _ in settings.credentials}
+    for nexthop in settings.nexthops:
+        rule = settings.find_tls_rule(nexthop)
+        words = [
+            "implicit TLS" if nexthop.uses_implicit_tls else "STARTTLS",
+            f"level {settings.find_tls_level(nexthop).value}",
+            *(f"{name}={value}" for name, value in (rule.attributes if rule else ())),
+            f"login as {logins[str(nexthop)]} with a password (hidden)" if str(nexthop) in logins else "no login",
+        ]
+        rows.append(
+            ("upstream" if nexthop == settings.relayhost_nexthop else "fallback", f"{nexthop}, {', '.join(words)}")
+        )
+    if settings.relayhost_ca is None:
+        rows.append(("trusted CAs", "the system's bundle"))
+    else:
+        rows += [("trusted CA", f"{one.subject}, SHA-256 {one.sha256}") for one in settings.relayhost_ca.members]
+    if settings.client_cert is None:
+        rows.append(("client certificate", f"made here and kept ({settings.client_key_type})"))
+    else:
+        subjects = [f"{one.subject}, SHA-256 {one.sha256}" for one in settings.client_cert.members[:1]]
+        rows.append(("client certificate", subjects[0] if subjects else "none"))
+    rows += [
+        ("host name", parameters["myhostname"]),
+        ("listens on", f"{parameters['inet_interfaces']}, ports {' '.join(map(str, settings.listen_ports))}"),
+        ("may send", parameters["mynetworks"]),
+        ("largest message", f"{settings.message_size_limit} bytes" if settings.message_size_limit else "no limit"),
+    ]
+    rows += [("main.cf", f"{name} = {value}") for name, value in settings.postfix_parameters]
+    return "".join(f"{label + ':':<20}{text}\n" for label, text in rows)
+
+
+def _read_main_cf(plan: Plan) -> dict[str, str]:
+    text = next(file.text for file in plan.files if file.path.endswith("/main.cf"))
+    pairs = (line.partition("=") for line in text.splitlines() if "=" in line and not line.startswith("#"))
+    return {name.strip(): value.strip() for name, _, value in pairs}

@@ -1,0 +1,222 @@
+"""The one reader of the environment and of secret files.
+
+Reads `os.environ`, and each file that an `X_FILE` variable names, once.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final, cast
+
+from environs import Env, EnvError, EnvValidationError
+
+from entrypoint import paths
+from entrypoint.config.contradictions import find_contradictions, find_warnings
+from entrypoint.config.declaration import MISSING, SETTING, Declaration, InvalidValue
+from entrypoint.config.names import FILE_SUFFIX, PARAMETER_PREFIX, find_unknown_names, is_service_link
+from entrypoint.config.parameters import read_parameter
+from entrypoint.config.settings import DECLARATIONS, Settings
+from entrypoint.errors import ConfigurationError, Problem
+
+_MAX_FILE_BYTES: Final = 8 * 2**20
+
+
+def read_settings(
+    environ: Mapping[str, str] | None = None, parameters_path: str = paths.POSTFIX_PARAMETERS
+) -> tuple[Settings, tuple[str, ...]]:
+    """Return the settings and the warnings about them, or raise ConfigurationError with every problem.
+
+    `environ` is the process's own environment unless one is given. Empty means unset.
+    """
+    variables = {name: value for name, value in (os.environ if environ is None else environ).items() if value}
+    problems: list[Problem] = []
+    warnings: list[str] = []
+
+    values = {
+        declaration.name: value
+        for declaration in DECLARATIONS
+        if (value := _find_value(declaration.name, variables, problems)) is not None
+    }
+    parsed, unread = _parse_values(values, problems)
+    parameters = _read_parameters(variables, parameters_path, problems)
+
+    unknown = find_unknown_names(variables)
+    if parsed.get("unknown_settings") == "warn":
+        warnings += [str(problem) for problem in unknown]
+    else:
+        problems += unknown
+
+    if "RELAYHOST" in unread:
+        # The rules between settings need an upstream to talk about; its own problem is already in the list.
+        raise ConfigurationError(problems)
+    settings = Settings(**parsed, postfix_parameters=parameters)
+    problems += (
+        problem for problem in find_contradictions(settings) if not unread & set(re.findall(r"[A-Z_]+", str(problem)))
+    )
+    if problems:
+        raise ConfigurationError(problems)
+    return settings, tuple(warnings + find_warnings(settings))
+
+
+def _find_value(name: str, variables: Mapping[str, str], problems: list[Problem]) -> str | bytes | None:
+    """Return what the user gave for a name: the variable's text, the file's bytes, or `None`."""
+    path = variables.get(name + FILE_SUFFIX)
+    if path is None:
+        return variables.get(name)
+    if name in variables:
+        problems.append(
+            Problem(
+                setting=name,
+                what=f"{name} and {name}{FILE_SUFFIX} are both set, and only one can be meant",
+                remedy=f"Remove one of them; {name}{FILE_SUFFIX} keeps a secret out of the container's description",
+            )
+        )
+        return None
+    return _read_file(name + FILE_SUFFIX, path, problems)
+
+
+def _read_file(setting: str, path: str, problems: list[Problem]) -> bytes | None:
+    """Return a file's bytes without the one line break that an editor leaves at the end."""
+    what = ""
+    try:
+        with open(path, "rb") as file:
+            content = file.read(_MAX_FILE_BYTES + 1)
+    except (OSError, ValueError) as error:
+        what = f"the file cannot be read ({getattr(error, 'strerror', None) or error})"
+        remedy = "Mount the secret at that path, readable for root; docs/secrets.md shows how"
+    else:
+        # A secret is text with one line break at its end; what is binary (DER, ZIP) must stay as it is.
+        stripped = (
+            content.removesuffix(b"\n").removesuffix(b"\r") if content.isascii() or _is_text(content) else content
+        )
+        if len(content) > _MAX_FILE_BYTES:
+            what, remedy = "the file is larger than 8 MiB", "Give the path of the secret itself"
+        elif not stripped:
+            what, remedy = "the file is empty", "Write the value into it, or remove the variable"
+        else:
+            return stripped
+    problems.append(Problem(setting=setting, value=path, what=what, remedy=remedy))
+    return None
+
+
+def _is_text(content: bytes) -> bool:
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+class _Environment(Env):
+    """environs, reading from the values that were found instead of from os.environ."""
+
+    def __init__(self, values: Mapping[str, str | bytes]) -> None:
+        super().__init__(eager=False)
+        self._found = values
+
+    def _get_value(self, env_key: str, default: Any) -> Any:
+        return self._found.get(env_key, default)
+
+
+def _parse_values(values: Mapping[str, str | bytes], problems: list[Problem]) -> tuple[dict[str, Any], frozenset[str]]:
+    """Return each setting's value by field name, and the names of those that could not be read.
+
+    The latter have their default, so that the rules between the others can still be checked.
+    """
+    env = _Environment(values)
+    parsed: dict[str, Any] = {}
+    for declaration in DECLARATIONS:
+        parser = f"parse_{declaration.name.lower()}"
+        env.add_parser(parser, _defer(declaration))
+        if declaration.is_required or declaration.default is not None or declaration.name in values:
+            value = getattr(env, parser)(declaration.name, declaration.default or ...)
+        else:
+            value = None
+        parsed[declaration.name.lower()] = value
+    unread: frozenset[str] = frozenset()
+    try:
+        env.seal()
+    except EnvValidationError as error:
+        # environs files what the parsers raised under each name; here that is always our InvalidValue.
+        messages = cast("Mapping[str, list[InvalidValue | str]]", error.error_messages)
+        unread = frozenset(messages)
+        for declaration in DECLARATIONS:
+            if declaration.name in unread:
+                message = messages[declaration.name][0]
+                problems.append(_describe(declaration, message, values.get(declaration.name)))
+                default = declaration.default
+                parsed[declaration.name.lower()] = None if default is None else declaration.parse(default)
+    return parsed, unread
+
+
+def _defer(declaration: Declaration) -> Callable[[str | bytes], Any]:
+    """Return the declaration's parser in the form that environs collects errors from."""
+
+    def parse(value: str | bytes) -> Any:
+        try:
+            if isinstance(value, bytes):
+                if declaration.parse_file is not None:
+                    return declaration.parse_file(value)
+                value = _decode(value)
+            if declaration.cleared is not MISSING and value.strip().lower() == "none":
+                return declaration.cleared
+            return declaration.parse(value)
+        except InvalidValue as invalid:
+            raise EnvError(invalid) from invalid
+
+    return parse
+
+
+def _decode(content: bytes) -> str:
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        raise InvalidValue("the file is not UTF-8 text", "Save it as UTF-8") from None
+
+
+def _describe(declaration: Declaration, message: InvalidValue | str, value: str | bytes | None) -> Problem:
+    name = declaration.name
+    if not isinstance(message, InvalidValue):
+        return Problem(
+            setting=name,
+            what="it is not set",
+            remedy="Name the server that takes your mail, for example RELAYHOST=[smtp.example.com]:587",
+        )
+    is_shown = isinstance(value, str) and not declaration.is_secret and "\n" not in value
+    return Problem(
+        setting=name if isinstance(value, str) else name + FILE_SUFFIX,
+        value=value if is_shown and isinstance(value, str) else None,
+        what=message.what,
+        remedy=message.remedy.replace(SETTING, name),
+    )
+
+
+def _read_parameters(
+    variables: Mapping[str, str], parameters_path: str, problems: list[Problem]
+) -> tuple[tuple[str, str], ...]:
+    names = sorted(
+        {
+            name if name in variables and not name.endswith(FILE_SUFFIX) else name.removesuffix(FILE_SUFFIX)
+            for name, value in variables.items()
+            if name.startswith(PARAMETER_PREFIX)
+            and not name.startswith("POSTFIX_MASTER_")
+            and not is_service_link(name, value)
+        }
+    )
+    if not names:
+        return ()
+    with open(parameters_path, encoding="ascii") as file:
+        known = frozenset(file.read().split())
+    parameters = []
+    for name in names:
+        value = _find_value(name, variables, problems)
+        if value is None:
+            continue
+        outcome = read_parameter(name, value if isinstance(value, str) else value.decode(errors="replace"), known)
+        if isinstance(outcome, Problem):
+            problems.append(outcome)
+        else:
+            parameters.append(outcome)
+    return tuple(parameters)

@@ -1,0 +1,335 @@
+"""Every setting, declared once: name, type, default, help, and the Postfix parameter that it feeds. Pure.
+
+The README's table and `authrelay settings` are generated from this file. The names are the field's own in capitals.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from entrypoint.config.certificates import (
+    Certificates,
+    parse_authorities,
+    parse_authorities_text,
+    parse_certificate_chain,
+    parse_private_key,
+    parse_subject,
+)
+from entrypoint.config.declaration import InvalidValue, defaulted, list_declarations, optional, required
+from entrypoint.config.nexthop import Nexthop, parse_nexthop
+from entrypoint.config.secret import Secret
+from entrypoint.config.tls import (
+    TlsLevel,
+    TlsRule,
+    parse_fingerprint,
+    parse_level,
+    parse_policy_table,
+)
+from entrypoint.config.values import (
+    IPAddress,
+    IPNetwork,
+    parse_address,
+    parse_address_or_name,
+    parse_boolean,
+    parse_choice,
+    parse_duration_seconds,
+    parse_host_name,
+    parse_integer,
+    parse_list,
+    parse_network,
+    parse_password,
+    parse_size_bytes,
+    parse_username,
+    split_list,
+)
+
+UPSTREAM: Final = "Upstream"
+CERTIFICATE: Final = "Client certificate"
+CLIENTS: Final = "Who may send, and how"
+RUNNING: Final = "Running"
+
+ALL_INTERFACES: Final = "all"
+LOOPBACK_ONLY: Final = "loopback-only"
+
+_MECHANISM_LENGTH: Final = 21  # RFC 4422 section 3.1 allows 20; Postfix adds a ! for "not"
+
+
+def parse_mechanism(text: str) -> str:
+    """Return a SASL mechanism name in lower case, `!name` meaning not that one (RFC 4422 section 3.1)."""
+    name = text.lower()
+    if not 0 < len(name) <= _MECHANISM_LENGTH or not name.removeprefix("!").replace("-", "").replace("_", "").isalnum():
+        raise InvalidValue(f"'{text}' is not a SASL mechanism", "Write, for example, 'plain, login' or '!plain'")
+    if not name.isascii():
+        raise InvalidValue(f"'{text}' is not a SASL mechanism", "Write, for example, 'plain, login' or '!plain'")
+    return name
+
+
+def parse_interfaces(text: str) -> tuple[IPAddress, ...] | str:
+    """Return `all`, `loopback-only` or the addresses to listen on (postconf(5) inet_interfaces)."""
+    if text.strip().lower() in (ALL_INTERFACES, LOOPBACK_ONLY):
+        return text.strip().lower()
+    words = split_list(text)
+    if any(word.lower() in (ALL_INTERFACES, LOOPBACK_ONLY) for word in words):
+        raise InvalidValue("a word and addresses are mixed", "Write all, loopback-only, or addresses of this container")
+    return parse_list(parse_address)(text)
+
+
+def parse_time_zone(text: str) -> str:
+    """Return a name of the IANA time zone database."""
+    from zoneinfo import ZoneInfo
+
+    try:
+        ZoneInfo(text)
+    except Exception:  # the module raises a different kind for each way in which a name can be odd
+        raise InvalidValue("it is not a time zone", "Write a name such as Europe/Berlin or UTC") from None
+    return text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the user asked for, checked; times in seconds, sizes in bytes."""
+
+    relayhost: Nexthop = required(
+        parse_nexthop,
+        "The upstream: `smtp.example.com`, `[smtp.example.com]:587`, `smtp.example.com:submission`; IPv6 in brackets. "
+        "No port is port 25. Port 465 means implicit TLS (RFC 8314); every other port STARTTLS.",
+        group=UPSTREAM,
+        parameter="relayhost",
+    )
+    relayhost_mx: bool = defaulted(
+        parse_boolean,
+        "Ask for the MX hosts of RELAYHOST instead of connecting to the host itself.",
+        default="no",
+        group=UPSTREAM,
+    )
+    relayhost_username: str | None = optional(
+        parse_username, "The account at the upstream.", group=UPSTREAM, default_help="no authentication"
+    )
+    relayhost_password: Secret | None = optional(
+        parse_password, "Its password; better as RELAYHOST_PASSWORD_FILE.", group=UPSTREAM, is_secret=True
+    )
+    relayhost_auth: str | None = optional(
+        parse_choice("password", "none"),
+        "How to log in: password, or none.",
+        group=UPSTREAM,
+        default_help="password when there are credentials",
+    )
+    smtp_sasl_mechanism_filter: tuple[str, ...] | None = optional(
+        parse_list(parse_mechanism),
+        "The SASL mechanisms that may be used, for example `plain, login` or `!plain`.",
+        group=UPSTREAM,
+        default_help="every mechanism that is installed",
+        parameter="smtp_sasl_mechanism_filter",
+    )
+    relayhost_tls: TlsLevel = defaulted(
+        parse_level,
+        "How the upstream is checked: secure, verify, dane, dane-only, fingerprint, encrypt, may, none, or an old word "
+        "(MUST, MUST_NOPEERMATCH, MAY, NONE).",
+        default="secure",
+        group=UPSTREAM,
+        parameter="smtp_tls_security_level",
+    )
+    relayhost_cleartext_auth: bool = defaulted(
+        parse_boolean,
+        "Allow the password to be sent without TLS. Never over a network that others can reach.",
+        default="no",
+        group=UPSTREAM,
+    )
+    relayhost_ca: Certificates | None = defaulted(
+        parse_authorities_text,
+        "Who may sign the upstream's certificate: `system` (Debian's bundle) or PEM text. RELAYHOST_CA_FILE may be a "
+        "PEM bundle, DER, PKCS #7 or a ZIP of those.",
+        default="system",
+        group=UPSTREAM,
+        parse_file=parse_authorities,
+    )
+    relayhost_fingerprint: tuple[str, ...] | None = optional(
+        parse_list(parse_fingerprint),
+        "For RELAYHOST_TLS=fingerprint: SHA-256 of the upstream's certificate or public key; several in a rollover.",
+        group=UPSTREAM,
+        parameter="smtp_tls_fingerprint_cert_match",
+    )
+    tls_policy_table: tuple[TlsRule, ...] | None = optional(
+        parse_policy_table,
+        "TLS by destination, one a line: `host LEVEL [match=... protocols=... servername=... ciphers=...]`.",
+        group=UPSTREAM,
+    )
+    fallback_relayhost: Nexthop | None = optional(
+        parse_nexthop,
+        "Where mail goes while RELAYHOST cannot be reached.",
+        group=UPSTREAM,
+        parameter="smtp_fallback_relay",
+    )
+    fallback_relayhost_username: str | None = optional(
+        parse_username,
+        "The account at FALLBACK_RELAYHOST; RELAYHOST's account is never sent there.",
+        group=UPSTREAM,
+        default_help="no authentication",
+    )
+    fallback_relayhost_password: Secret | None = optional(
+        parse_password, "Its password.", group=UPSTREAM, is_secret=True
+    )
+    relayhost_concurrency: int | None = optional(
+        parse_integer(1, 1000),
+        "The most connections to the upstream at one time.",
+        group=UPSTREAM,
+        default_help="Postfix's 20",
+        parameter="smtp_destination_concurrency_limit",
+    )
+    relayhost_rate_delay: int | None = optional(
+        parse_duration_seconds,
+        "The least time between two messages; not 0 means one connection at a time.",
+        group=UPSTREAM,
+        default_help="none",
+        parameter="smtp_destination_rate_delay",
+    )
+
+    client_cert: Certificates | None = optional(
+        parse_certificate_chain,
+        "PEM of the certificate to show to the upstream, with its intermediates; `none` shows none.",
+        group=CERTIFICATE,
+        default_help="one is made and kept",
+        cleared=Certificates(pem="", members=()),
+    )
+    client_key: Secret | None = optional(
+        parse_private_key, "PEM of its private key.", group=CERTIFICATE, is_secret=True
+    )
+    client_cert_subject: str | None = optional(
+        parse_subject,
+        "The subject of the certificate that is made (RFC 4514).",
+        group=CERTIFICATE,
+        default_help="CN=<MYHOSTNAME>",
+    )
+    client_cert_days: int = defaulted(
+        parse_integer(31, 36500), "How many days it is valid.", default="10000", group=CERTIFICATE
+    )
+    client_key_type: str = defaulted(
+        parse_choice("ecdsa", "rsa"),
+        "Its key: ecdsa (P-256) or rsa (3072 bits).",
+        default="ecdsa",
+        group=CERTIFICATE,
+    )
+
+    myhostname: str | None = optional(
+        parse_host_name,
+        "The name that this relay gives itself, in EHLO and Received.",
+        group=CLIENTS,
+        default_help="the container's host name",
+        parameter="myhostname",
+    )
+    mynetworks: tuple[IPNetwork, ...] | None = optional(
+        parse_list(parse_network),
+        "Who may send: networks in CIDR form. A gateway of the container is left out unless it is named itself. "
+        "`none` lets nobody but the container itself.",
+        group=CLIENTS,
+        default_help="loopback and the attached private subnets, without their gateways",
+        parameter="mynetworks",
+        cleared=(),
+    )
+    inet_interfaces: tuple[IPAddress, ...] | str = defaulted(
+        parse_interfaces,
+        "Where to listen: all, loopback-only (a sidecar), or addresses of this container.",
+        default=ALL_INTERFACES,
+        group=CLIENTS,
+        parameter="inet_interfaces",
+    )
+    inet_protocols: str = defaulted(
+        parse_choice("all", "ipv4", "ipv6"),
+        "The address families in use: all, ipv4 or ipv6.",
+        default="all",
+        group=CLIENTS,
+        parameter="inet_protocols",
+    )
+    proxy_interfaces: tuple[IPAddress | str, ...] | None = optional(
+        parse_list(parse_address_or_name),
+        "Addresses, or names that are resolved at start, under which a NAT or proxy reaches this relay from outside.",
+        group=CLIENTS,
+        default_help="none",
+        parameter="proxy_interfaces",
+        cleared=(),
+    )
+    listen_ports: tuple[int, ...] = defaulted(
+        parse_list(parse_integer(1, 65535)), "The ports to listen on.", default="25 587", group=CLIENTS
+    )
+    message_size_limit: int = defaulted(
+        parse_size_bytes,
+        "The largest message that is accepted: bytes, or with k, M, G; `none` for no limit.",
+        default="50M",
+        group=CLIENTS,
+        parameter="message_size_limit",
+        cleared=0,
+    )
+
+    log_format: str = defaulted(parse_choice("plain"), "The form of the log: plain.", default="plain", group=RUNNING)
+    tls_log_level: int = defaulted(
+        parse_integer(0, 4),
+        "What Postfix logs of TLS: 1 a line for each connection, 0 nothing, 2 and more for debugging.",
+        default="1",
+        group=RUNNING,
+        parameter="smtp_tls_loglevel",
+    )
+    tz: str = defaulted(parse_time_zone, "The time zone of the log.", default="UTC", group=RUNNING)
+    unknown_settings: str = defaulted(
+        parse_choice("error", "warn"),
+        "What to do about a variable that looks like a misspelt setting: error or warn.",
+        default="error",
+        group=RUNNING,
+    )
+
+    postfix_parameters: tuple[tuple[str, str], ...] = ()
+    """From `POSTFIX_<parameter>`, sorted by name; `$` in a value is Postfix's own."""
+
+    @property
+    def relayhost_nexthop(self) -> Nexthop:
+        """The upstream's nexthop in its final form."""
+        return self._finish_nexthop(self.relayhost)
+
+    @property
+    def fallback_nexthop(self) -> Nexthop | None:
+        """The fallback's nexthop in its final form, if there is one."""
+        return self._finish_nexthop(self.fallback_relayhost) if self.fallback_relayhost else None
+
+    def _finish_nexthop(self, nexthop: Nexthop) -> Nexthop:
+        uses_mx = self.relayhost_mx and not nexthop.is_bracketed and not nexthop.is_address
+        return Nexthop(host=nexthop.host, port=nexthop.port, is_bracketed=nexthop.is_bracketed, uses_mx=uses_mx)
+
+    @property
+    def nexthops(self) -> tuple[Nexthop, ...]:
+        """Every nexthop that mail can be handed to."""
+        return tuple(nexthop for nexthop in (self.relayhost_nexthop, self.fallback_nexthop) if nexthop)
+
+    @property
+    def credentials(self) -> tuple[tuple[Nexthop, str, Secret], ...]:
+        """Who logs in where: (nexthop, user name, password)."""
+        if self.relayhost_auth == "none":
+            return ()
+        candidates = (
+            (self.relayhost_nexthop, self.relayhost_username, self.relayhost_password),
+            (self.fallback_nexthop, self.fallback_relayhost_username, self.fallback_relayhost_password),
+        )
+        return tuple(
+            (nexthop, username, password)
+            for nexthop, username, password in candidates
+            if nexthop is not None and username is not None and password is not None
+        )
+
+    @property
+    def shows_client_certificate(self) -> bool:
+        """Whether the upstream is shown a certificate when it asks for one."""
+        return self.client_cert is None or bool(self.client_cert.members)
+
+    def find_tls_rule(self, nexthop: Nexthop) -> TlsRule | None:
+        """Return the line of TLS_POLICY_TABLE that is about a nexthop: the closest one, `host:port` before `host`."""
+        rules = [rule for rule in self.tls_policy_table or () if rule.applies_to(nexthop)]
+        return max(
+            rules, key=lambda rule: (isinstance(rule.destination, Nexthop), len(str(rule.destination))), default=None
+        )
+
+    def find_tls_level(self, nexthop: Nexthop) -> TlsLevel:
+        """Return the TLS level that holds for a nexthop."""
+        rule = self.find_tls_rule(nexthop)
+        return rule.level if rule else self.relayhost_tls
+
+
+DECLARATIONS: Final = list_declarations(Settings)

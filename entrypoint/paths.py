@@ -1,0 +1,42 @@
+"""Every path in the container, once. Pure.
+
+What is written lies under RUN (a tmpfs on a read-only container), STATE or QUEUE (volumes).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# Read-only: part of the image.
+TEMPLATES: Final = "/usr/share/authrelay/templates"
+COMPILED_TEMPLATES: Final = "/usr/share/authrelay/compiled-templates"
+POSTFIX_PARAMETERS: Final = "/usr/share/authrelay/postfix-parameters"
+"""The names that `postconf -d` knows, one a line, written when the image is built."""
+POSTFIX_META: Final = "/usr/share/authrelay/postfix"
+"""Postfix's meta_directory: its own files that are not configuration (postconf(5))."""
+POSTFIX_DAEMONS: Final = "/usr/lib/postfix/sbin"
+SYSTEM_AUTHORITIES: Final = "/etc/ssl/certs/ca-certificates.crt"
+PYTHON: Final = "/opt/authrelay/bin/python3"
+
+# Written on every start.
+RUN: Final = "/run/authrelay"
+POSTFIX_CONFIG: Final = "/etc/postfix"
+"""A symbolic link to RUN/postfix, so that mailq and postconf in the container need no option."""
+POSTFIX_CONFIG_TARGET: Final = f"{RUN}/postfix"
+POSTFIX_DATA: Final = f"{RUN}/postfix-data"
+SUPERVISORD_CONF: Final = f"{RUN}/supervisord.conf"
+LISTENERS: Final = f"{RUN}/listeners.json"
+"""What `health` has to reach, and from where: a list of [address, port, source address], written by the plan."""
+SERVICES: Final = f"{RUN}/services.json"
+"""What supervisor runs just now: {name: {"state": ..., "pid": ...}}, written on every change."""
+LAST_FATAL_LINE: Final = f"{RUN}/last-fatal-line"
+"""The last line that a Postfix daemon logged as fatal or panic, kept for the container's last words."""
+LOG_SOCKET: Final = "/dev/log"
+
+# Volumes.
+STATE: Final = "/var/lib/authrelay"
+CLIENT_CHAIN: Final = f"{STATE}/client.pem"
+"""The key and certificate that were made here, root only, behind a line that says how they were made."""
+CLIENT_CERTIFICATE: Final = f"{STATE}/client-certificate.pem"
+"""The certificate alone, for people who have to give it to the upstream."""
+QUEUE: Final = "/var/spool/postfix"

@@ -1,0 +1,41 @@
+"""The plan's own types: files to write, and what the plan must be told of the world. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from entrypoint.config.secret import Secret
+from entrypoint.config.values import IPAddress, IPNetwork
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedFile:
+    """A file that must exist, whole, owned by root."""
+
+    path: str
+    text: str = field(repr=False)
+    mode: int = 0o644
+    is_table: bool = False
+    """Whether postmap(1) makes an LMDB table from it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What lies outside the settings and decides something."""
+
+    host_name: str
+    subnets: tuple[IPNetwork, ...] = ()
+    """The subnets that the container's own interfaces are attached to."""
+    gateways: tuple[IPAddress, ...] = ()
+    proxy_addresses: tuple[IPAddress, ...] = ()
+    """PROXY_INTERFACES with its names resolved."""
+    client_chain: Secret | None = None
+    """PEM of the client's private key and its certificate chain, in this order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Everything that a start makes true."""
+
+    files: tuple[PlannedFile, ...]
+    warnings: tuple[str, ...] = ()

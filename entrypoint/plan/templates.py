@@ -1,0 +1,30 @@
+"""Renders the templates. Reads the template files of the image; otherwise pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+
+def refuse_odd_values(value: Any) -> Any:
+    """Return a value that may stand in a configuration file, or raise: a line break in one would be a new parameter."""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise TypeError(f"a template printed {value!r}, which is neither text nor a number")
+    if isinstance(value, str) and any(ord(character) < 32 or ord(character) == 127 for character in value):
+        raise ValueError(f"a template printed {value!r}, which has a control character")
+    return value
+
+
+def render_template(directory: str, name: str, view: dict[str, Any]) -> str:
+    """Return the text of `directory`/`name`.j2 for a view."""
+    environment = Environment(
+        loader=FileSystemLoader(directory),
+        undefined=StrictUndefined,
+        finalize=refuse_odd_values,
+        autoescape=False,  # noqa: S701 - configuration files, not HTML
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template(f"{name}.j2").render(view)

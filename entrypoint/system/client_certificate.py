@@ -1,0 +1,170 @@
+"""The certificate that the upstream is shown: made once, kept in the state volume, renewed near its end. Disk.
+
+Uses `files`, since what is kept must be written atomically.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import time
+from dataclasses import dataclass
+from typing import Any, Final
+
+from entrypoint import paths
+from entrypoint.errors import BadCertificateError
+from entrypoint.system.files import make_durable, read_text, write_file
+
+_DAY_SECONDS: Final = 86400
+_RENEWED_BEFORE_SECONDS: Final = 30 * _DAY_SECONDS
+_CLOCK_SKEW: Final = datetime.timedelta(hours=1)
+"""A certificate counts from an hour ago: the upstream's clock may be behind ours."""
+
+_MARK: Final = "# Made by authrelay: "
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientCertificate:
+    """A certificate of ours: `chain` is PEM of key and certificates, `sha256` the fingerprint that a peer may pin."""
+
+    chain: str
+    sha256: str
+    warnings: tuple[str, ...] = ()
+
+
+def load_or_make_client_certificate(
+    *, subject: str, wanted_subject: str | None, days: int, key_type: str
+) -> ClientCertificate:
+    """Return the kept certificate; make one where there is none, and a new one within 30 days of its end.
+
+    `subject` is for a new certificate; `wanted_subject` is what the user asked for, if anything.
+    """
+    kept = read_text(paths.CLIENT_CHAIN)
+    record = _read_record(kept) if kept else None
+    if kept and record is None:
+        # Somebody put a pair of their own there: it is used, and never replaced.
+        return ClientCertificate(chain=kept, sha256=_measure_fingerprint(kept))
+    if kept and record and record["not_after"] - time.time() > _RENEWED_BEFORE_SECONDS:
+        return ClientCertificate(
+            chain=kept,
+            sha256=record["sha256"],
+            warnings=_compare(record, wanted_subject=wanted_subject, key_type=key_type),
+        )
+    made = make_client_certificate(subject=subject, days=days, key_type=key_type, now=time.time())
+    _keep(made.chain)
+    if record is None:
+        return made
+    warning = (
+        f"the client certificate was near its end and is replaced: SHA-256 was {record['sha256']}, is {made.sha256}. "
+        "If the upstream pins it, give it the new one"
+    )
+    return ClientCertificate(chain=made.chain, sha256=made.sha256, warnings=(warning,))
+
+
+def check_times(name: str, members: tuple[tuple[str, int, int], ...]) -> None:
+    """Raise BadCertificateError for a (subject, not before, not after) that does not hold now; times as in time(2)."""
+    now = time.time()
+    for subject, not_before, not_after in members:
+        if now > not_after:
+            raise BadCertificateError(
+                f"{name}: '{subject}' expired on {_format_day(not_after)}. Give the certificate that replaced it."
+            )
+        if now < not_before:
+            raise BadCertificateError(
+                f"{name}: '{subject}' is valid only from {_format_day(not_before)}. "
+                "Check this machine's clock, or wait."
+            )
+
+
+def make_client_certificate(*, subject: str, days: int, key_type: str, now: float) -> ClientCertificate:
+    """Return a new self-signed certificate for TLS clients (RFC 5280), its key ECDSA P-256 or RSA of 3072 bits."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec, rsa
+    from cryptography.x509.oid import ExtendedKeyUsageOID
+
+    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+    if key_type == "rsa":
+        key = rsa.generate_private_key(public_exponent=65537, key_size=3072)
+    else:
+        key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name.from_rfc4514_string(subject)
+    begin = datetime.datetime.fromtimestamp(now, datetime.UTC) - _CLOCK_SKEW
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(begin)
+        .not_valid_after(begin + datetime.timedelta(days=days))
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    sha256 = certificate.fingerprint(hashes.SHA256()).hex(":").upper()
+    record = {
+        "sha256": sha256,
+        "not_after": int(certificate.not_valid_after_utc.timestamp()),
+        "subject": subject,
+        "key_type": key_type,
+    }
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
+    public = certificate.public_bytes(serialization.Encoding.PEM).decode()
+    return ClientCertificate(chain=f"{_MARK}{json.dumps(record)}\n{private}{public}", sha256=sha256)
+
+
+def _read_record(chain: str) -> dict[str, Any] | None:
+    """Return how a kept certificate was made, or `None` for one that was not made here."""
+    first, _, _ = chain.partition("\n")
+    if not first.startswith(_MARK):
+        return None
+    try:
+        record = json.loads(first.removeprefix(_MARK))
+    except ValueError:
+        return None
+    return (
+        record if isinstance(record, dict) and {"sha256", "not_after", "subject", "key_type"} <= set(record) else None
+    )
+
+
+def _keep(chain: str) -> None:
+    """Put the pair into the state volume, and the certificate alone beside it."""
+    write_file(paths.CLIENT_CHAIN, chain, 0o600)
+    write_file(paths.CLIENT_CERTIFICATE, chain[chain.index("-----BEGIN CERTIFICATE") :], 0o644)
+    make_durable(paths.CLIENT_CHAIN)
+
+
+def _measure_fingerprint(chain: str) -> str:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+
+    try:
+        certificate = x509.load_pem_x509_certificates(chain.encode())[0]
+    except ValueError as error:
+        raise BadCertificateError(
+            f"{paths.CLIENT_CHAIN} holds no certificate. Remove it to have one made, or set CLIENT_CERT_FILE."
+        ) from error
+    return certificate.fingerprint(hashes.SHA256()).hex(":").upper()
+
+
+def _compare(record: dict[str, Any], *, wanted_subject: str | None, key_type: str) -> tuple[str, ...]:
+    """Return a warning when the settings ask for another certificate than the kept one."""
+    differences = []
+    if wanted_subject is not None and wanted_subject != record["subject"]:
+        differences.append(f"CLIENT_CERT_SUBJECT={wanted_subject} (it has {record['subject']})")
+    if key_type != record["key_type"]:
+        differences.append(f"CLIENT_KEY_TYPE={key_type} (it has {record['key_type']})")
+    if not differences:
+        return ()
+    return (
+        f"the kept client certificate stays although the settings changed: {', '.join(differences)}. The upstream may "
+        f"pin it. To have a new one made, remove {paths.CLIENT_CHAIN} and restart",
+    )
+
+
+def _format_day(seconds: int) -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime(seconds))

@@ -1,0 +1,77 @@
+"""What the kernel says of this container's networks, and what names resolve to. Reads /proc/net; DNS."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from typing import Final
+
+_UP: Final = 0x1
+_GATEWAY: Final = 0x2
+_LOCAL: Final = 0x80000000
+"""Flags of linux/route.h and linux/ipv6_route.h."""
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def parse_ipv4_routes(text: str) -> tuple[list[Network], list[Address]]:
+    """Return the attached subnets and the gateways of /proc/net/route (proc(5)): addresses are in host byte order."""
+    subnets: list[Network] = []
+    gateways: list[Address] = []
+    for line in text.splitlines()[1:]:
+        interface, destination, gateway, flags, _, _, _, mask = line.split()[:8]
+        if not int(flags, 16) & _UP or interface == "lo":
+            continue
+        if int(flags, 16) & _GATEWAY:
+            gateways.append(ipaddress.IPv4Address(bytes.fromhex(gateway)[::-1]))
+        elif int(mask, 16):
+            prefix = int(mask, 16).bit_count()
+            subnets.append(ipaddress.IPv4Network((bytes.fromhex(destination)[::-1], prefix), strict=False))
+    return subnets, gateways
+
+
+def parse_ipv6_routes(text: str) -> tuple[list[Network], list[Address]]:
+    """Return the same from /proc/net/ipv6_route; link-local and multicast routes say nothing about neighbours."""
+    subnets: list[Network] = []
+    gateways: list[Address] = []
+    for line in text.splitlines():
+        destination, prefix, _, _, gateway, _, _, _, flags, interface = line.split()
+        bits = int(flags, 16)
+        if not bits & _UP or bits & _LOCAL or interface == "lo":
+            continue
+        network = ipaddress.IPv6Network((bytes.fromhex(destination), int(prefix, 16)), strict=False)
+        if bits & _GATEWAY:
+            gateways.append(ipaddress.IPv6Address(bytes.fromhex(gateway)))
+        elif network.prefixlen not in (0, 128) and not network.is_link_local and not network.is_multicast:
+            subnets.append(network)
+    return subnets, gateways
+
+
+def read_routes() -> tuple[tuple[Network, ...], tuple[Address, ...]]:
+    """Return the subnets that this container's interfaces are attached to, and its gateways."""
+    subnets: list[Network] = []
+    gateways: list[Address] = []
+    for path, parse in (("/proc/net/route", parse_ipv4_routes), ("/proc/net/ipv6_route", parse_ipv6_routes)):
+        try:
+            with open(path, encoding="ascii") as file:
+                found = parse(file.read())
+        except FileNotFoundError:  # a kernel without IPv6
+            continue
+        subnets += found[0]
+        gateways += found[1]
+    return tuple(dict.fromkeys(subnets)), tuple(dict.fromkeys(gateways))
+
+
+def read_host_name() -> str:
+    """Return the container's host name."""
+    return socket.gethostname().lower()
+
+
+def resolve_name(name: str) -> tuple[Address, ...]:
+    """Return the addresses of a name, none where it does not resolve now."""
+    try:
+        answers = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+    except OSError:
+        return ()
+    return tuple(dict.fromkeys(ipaddress.ip_address(answer[4][0]) for answer in answers))

@@ -1,0 +1,62 @@
+"""Runs commands, becomes another program, and bounds what a process tree may open. The only one that does."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Final, NoReturn
+
+from entrypoint.errors import CommandFailedError
+
+_MOST_FILES: Final = 65536
+"""Enough for every connection that Postfix can hold, and closed in no time. Some engines give 2^30, and programs that
+close every possible descriptor then take minutes to start."""
+
+
+def start_command(arguments: Sequence[str]) -> subprocess.Popen[str]:
+    """Start a command that works beside us; `finish_command` waits for it."""
+    return subprocess.Popen(
+        arguments,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+
+
+def finish_command(process: subprocess.Popen[str], *, must_be_silent: bool = False) -> None:
+    """Wait for a command; raise CommandFailedError if it failed, or spoke although it must be silent."""
+    output, _ = process.communicate()
+    if process.returncode or (must_be_silent and output.strip()):
+        words = " ".join(str(word) for word in process.args) if isinstance(process.args, list | tuple) else process.args
+        spoken = "; ".join(line.strip() for line in output.splitlines() if line.strip()) or "it said nothing"
+        raise CommandFailedError(f"{words!s} ended with status {process.returncode}: {spoken}")
+
+
+def read_standard_error(arguments: Sequence[str]) -> str:
+    """Run a command whose standard output does not matter, and return what it wrote to standard error."""
+    return subprocess.run(
+        arguments, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False
+    ).stderr
+
+
+def bound_file_limit(hard: int) -> int:
+    """Return the RLIMIT_NOFILE to run with, soft and hard: what the hard limit allows, but never above 65536."""
+    return _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+
+
+def apply_file_limit() -> None:
+    """Bound the number of open files for this process and all that it starts."""
+    limit = bound_file_limit(resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+
+
+def become(program: str, arguments: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
+    """Replace this process by another program with exactly this environment."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execve(program, (program, *arguments), dict(environment))  # noqa: S606 - no shell is meant
