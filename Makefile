@@ -1,0 +1,50 @@
+# The commands that people type. `make` alone lists them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTEST_ARGUMENTS ?=
+
+.PHONY: help demo test lint bench engine image peers lock clean
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: image ## send a message through a relay to a mock upstream and show what happened (KEEP=yes leaves it running)
+	@scripts/demo
+
+test: image peers .venv/ready ## install what is missing, then lint and run every test
+	@$(MAKE) --no-print-directory lint
+	@.venv/bin/python -m pytest $(PYTEST_ARGUMENTS)
+
+lint: .venv/ready ## ruff, mypy, hadolint, shellcheck, yamllint
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check --quiet .
+	@.venv/bin/mypy
+	@.venv/bin/hadolint Dockerfile tests/peers/Dockerfile
+	@.venv/bin/shellcheck scripts/* .ci/run $$(git ls-files 'tests/peers/*/start')
+	@.venv/bin/yamllint --strict compose
+	@echo 'lint: all clean'
+
+bench: image .venv/ready ## what it costs, beside bare Postfix
+	@.venv/bin/python -m bench
+
+engine: ## a container engine and a base image, nothing else
+	@scripts/engine
+	@scripts/base-image >/dev/null
+
+image: engine ## build authrelay:dev
+	@scripts/image
+
+peers: engine
+	@BASE_IMAGE=$$(scripts/base-image) scripts/peers
+
+lock: .venv/ready ## compile the hashed locks anew from pyproject.toml
+	@scripts/lock
+
+clean: ## remove the venv and what tests and the demo may have left behind
+	@scripts/clean
+
+.venv/ready: requirements-dev.lock scripts/venv
+	@scripts/venv
