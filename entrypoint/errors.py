@@ -31,7 +31,8 @@ class Problem:
 
     def __str__(self) -> str:
         subject = self.setting if self.value is None else f"{self.setting}={quote_value(self.value)}"
-        return f"{subject}: {self.what}. {self.remedy}{'' if self.remedy.endswith(('?', '.')) else '.'}"
+        # The other parts may quote the user's text as well, and a problem is one line.
+        return escape_odd(f"{subject}: {self.what}. {self.remedy}{'' if self.remedy.endswith(('?', '.')) else '.'}")
 
 
 class ConfigurationError(StartupError):
@@ -51,7 +52,7 @@ class BadCertificateError(StartupError):
 
 
 class CannotWriteError(StartupError):
-    """A file or directory of ours cannot be written (EX_CANTCREAT)."""
+    """A file or directory of ours cannot be written, or not even read (EX_CANTCREAT)."""
 
     exit_status = 73
 
@@ -64,8 +65,13 @@ class CommandFailedError(StartupError):
 
 def quote_value(value: str) -> str:
     """Return a value fit for one line of a message: control characters escaped, at most 120 characters."""
-    escaped = "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
-        for character in value
-    )
+    escaped = escape_odd(value)
     return escaped if len(escaped) <= 120 else escaped[:117] + "..."
+
+
+def escape_odd(text: str) -> str:
+    """Return a text on one line: line breaks, control characters and what is not Unicode escaped as in Python."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in text
+    )

@@ -22,7 +22,8 @@ def main(arguments: list[str]) -> int:
     write_line("INFO", f"version {__version__}, relaying to {settings.relayhost_nexthop}")
     for warning in warnings:
         write_line("WARNING", warning)
-    install(plan.files)
+    for remark in install(plan.files):
+        write_line("WARNING", remark)
     # What follows, and all that it starts, sees none of the settings; the passwords are in tables of root by now.
-    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "TZ": settings.tz}
+    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "TZ": settings.tz, "TMPDIR": paths.RUN}
     become(paths.PYTHON, ("-I", "-m", "entrypoint.services.supervisor"), environment)

@@ -148,8 +148,9 @@ def _load_pem(data: bytes) -> list[x509.Certificate]:
 
     if b"PRIVATE KEY-----" in data:
         raise InvalidValue(
-            "it holds a private key, which does not belong into a CA file",
+            "it holds a private key, which does not belong here",
             "Remove everything but the certificates, and replace that key: it was shared",
+            may_hold_secret=True,
         )
     try:
         if b"-----BEGIN PKCS7-----" in data:

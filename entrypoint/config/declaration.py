@@ -13,12 +13,16 @@ SETTING: Final = "<setting>"
 
 
 class InvalidValue(ValueError):
-    """A value that its setting cannot take: `what` is wrong, and the `remedy` with a literal example."""
+    """A value that its setting cannot take: `what` is wrong, and the `remedy` with a literal example.
 
-    def __init__(self, what: str, remedy: str) -> None:
+    `may_hold_secret`: the value looks as if a password or key were in it by mistake, so that it is not quoted.
+    """
+
+    def __init__(self, what: str, remedy: str, *, may_hold_secret: bool = False) -> None:
         super().__init__(what)
         self.what = what
         self.remedy = remedy
+        self.may_hold_secret = may_hold_secret
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -39,7 +39,9 @@ def read_settings(
         for declaration in DECLARATIONS
         if (value := _find_value(declaration.name, variables, problems)) is not None
     }
-    parsed, unread = _parse_values(values, problems)
+    # What has a problem already is not "not set" as well.
+    lost = frozenset(problem.setting.removesuffix(FILE_SUFFIX) for problem in problems)
+    parsed, unread = _parse_values(values, lost, problems)
     parameters = _read_parameters(variables, parameters_path, problems)
 
     unknown = find_unknown_names(variables)
@@ -88,16 +90,15 @@ def _read_file(setting: str, path: str, problems: list[Problem]) -> bytes | None
         remedy = "Mount the secret at that path, readable for root; docs/secrets.md shows how"
     else:
         # A secret is text with one line break at its end; what is binary (DER, ZIP) must stay as it is.
-        stripped = (
-            content.removesuffix(b"\n").removesuffix(b"\r") if content.isascii() or _is_text(content) else content
-        )
+        stripped = re.sub(rb"\r?\n\Z", b"", content) if content.isascii() or _is_text(content) else content
         if len(content) > _MAX_FILE_BYTES:
             what, remedy = "the file is larger than 8 MiB", "Give the path of the secret itself"
         elif not stripped:
             what, remedy = "the file is empty", "Write the value into it, or remove the variable"
         else:
             return stripped
-    problems.append(Problem(setting=setting, value=path, what=what, remedy=remedy))
+    # A value without a slash is hardly a path; it may be the secret itself, in the wrong variable.
+    problems.append(Problem(setting=setting, value=path if "/" in path else None, what=what, remedy=remedy))
     return None
 
 
@@ -120,8 +121,10 @@ class _Environment(Env):
         return self._found.get(env_key, default)
 
 
-def _parse_values(values: Mapping[str, str | bytes], problems: list[Problem]) -> tuple[dict[str, Any], frozenset[str]]:
-    """Return each setting's value by field name, and the names of those that could not be read.
+def _parse_values(
+    values: Mapping[str, str | bytes], lost: frozenset[str], problems: list[Problem]
+) -> tuple[dict[str, Any], frozenset[str]]:
+    """Return each setting's value by field name, and the names of those that could not be read, the lost among them.
 
     The latter have their default, so that the rules between the others can still be checked.
     """
@@ -135,15 +138,15 @@ def _parse_values(values: Mapping[str, str | bytes], problems: list[Problem]) ->
         else:
             value = None
         parsed[declaration.name.lower()] = value
-    unread: frozenset[str] = frozenset()
+    unread = lost
     try:
         env.seal()
     except EnvValidationError as error:
         # environs files what the parsers raised under each name; here that is always our InvalidValue.
         messages = cast("Mapping[str, list[InvalidValue | str]]", error.error_messages)
-        unread = frozenset(messages)
+        unread |= frozenset(messages)
         for declaration in DECLARATIONS:
-            if declaration.name in unread:
+            if declaration.name in messages and declaration.name not in lost:
                 message = messages[declaration.name][0]
                 problems.append(_describe(declaration, message, values.get(declaration.name)))
                 default = declaration.default
@@ -160,6 +163,7 @@ def _defer(declaration: Declaration) -> Callable[[str | bytes], Any]:
                 if declaration.parse_file is not None:
                     return declaration.parse_file(value)
                 value = _decode(value)
+            _refuse_surrogates(value)
             if declaration.cleared is not MISSING and value.strip().lower() == "none":
                 return declaration.cleared
             return declaration.parse(value)
@@ -176,6 +180,12 @@ def _decode(content: bytes) -> str:
         raise InvalidValue("the file is not UTF-8 text", "Save it as UTF-8") from None
 
 
+def _refuse_surrogates(text: str) -> None:
+    """Refuse what stands in os.environ for bytes that are not UTF-8 (PEP 383): no file could be written with it."""
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise InvalidValue("it is not UTF-8 text", "Write it in UTF-8")
+
+
 def _describe(declaration: Declaration, message: InvalidValue | str, value: str | bytes | None) -> Problem:
     name = declaration.name
     if not isinstance(message, InvalidValue):
@@ -184,7 +194,13 @@ def _describe(declaration: Declaration, message: InvalidValue | str, value: str 
             what="it is not set",
             remedy="Name the server that takes your mail, for example RELAYHOST=[smtp.example.com]:587",
         )
-    is_shown = isinstance(value, str) and not declaration.is_secret and "\n" not in value
+    is_shown = (
+        isinstance(value, str)
+        and not declaration.is_secret
+        and not message.may_hold_secret
+        and "\n" not in value
+        and "PRIVATE KEY" not in value
+    )
     return Problem(
         setting=name if isinstance(value, str) else name + FILE_SUFFIX,
         value=value if is_shown and isinstance(value, str) else None,
@@ -214,7 +230,13 @@ def _read_parameters(
         value = _find_value(name, variables, problems)
         if value is None:
             continue
-        outcome = read_parameter(name, value if isinstance(value, str) else value.decode(errors="replace"), known)
+        try:
+            text = value if isinstance(value, str) else _decode(value)
+            _refuse_surrogates(text)
+        except InvalidValue as invalid:
+            problems.append(Problem(setting=name, what=invalid.what, remedy=invalid.remedy))
+            continue
+        outcome = read_parameter(name, text, known)
         if isinstance(outcome, Problem):
             problems.append(outcome)
         else:

@@ -49,12 +49,18 @@ class Nexthop:
 def parse_nexthop(text: str) -> Nexthop:
     """Parse `host`, `[host]`, each with an optional `:port` or `:service` (postconf(5) relayhost). No port is 25."""
     if "://" in text:
-        raise InvalidValue("it is a URL", f"Write the host and the port alone: {SETTING}={_EXAMPLE}")
+        raise InvalidValue(
+            "it is a URL", f"Write the host and the port alone: {SETTING}={_EXAMPLE}", may_hold_secret="@" in text
+        )
     if re.search(r"\s", text):
-        raise InvalidValue("it contains a blank", f"Write one host and one port: {SETTING}={_EXAMPLE}")
+        raise InvalidValue(
+            "it contains a blank", f"Write one host and one port: {SETTING}={_EXAMPLE}", may_hold_secret=True
+        )
     if "@" in text:
         raise InvalidValue(
-            "it contains an @ sign", f"The user name goes into RELAYHOST_USERNAME; here write only {SETTING}={_EXAMPLE}"
+            "it contains an @ sign",
+            f"The user name goes into RELAYHOST_USERNAME; here write only {SETTING}={_EXAMPLE}",
+            may_hold_secret=True,
         )
     if text.startswith("["):
         inside, closed, rest = text[1:].partition("]")
@@ -76,6 +82,9 @@ def _parse_host(text: str) -> str:
     if not text:
         raise InvalidValue("the host is missing", f"Write {SETTING}={_EXAMPLE}")
     bare = text[5:] if text.lower().startswith("ipv6:") else text
+    if "%" in bare:
+        # A zone may hold any character, `$` and control characters among them.
+        raise InvalidValue(f"'{text}' has a zone", "Write the address without what follows the % sign")
     try:
         return str(ipaddress.ip_address(bare))
     except ValueError:

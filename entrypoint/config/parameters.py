@@ -16,7 +16,7 @@ _OWNED: Final = {
         "the image has its files, volumes and users there",
     ),
     **dict.fromkeys(
-        ("maillog_file", "maillog_file_prefixes", "syslog_facility"),
+        ("maillog_file", "maillog_file_prefixes", "syslog_facility", "syslog_name"),
         "the log forwarder would no longer see Postfix's lines",
     ),
     **dict.fromkeys(
@@ -84,14 +84,15 @@ def read_parameter(name: str, value: str, known: frozenset[str]) -> tuple[str, s
         close = find_close_parameter(parameter, known)
         hint = f"Did you mean {PARAMETER_PREFIX}{close}?" if close else "See postconf(5) for the names, or remove it"
         return Problem(setting=name, what="Postfix has no such parameter", remedy=hint)
+    is_login = parameter == "smtp_sasl_password_maps"
     if any(ord(character) < 32 or ord(character) == 127 for character in value):
         return Problem(
             setting=name,
-            value=value,
+            value=None if is_login else value,
             what="it contains a line break or another control character, which would start a new parameter",
             remedy="Write it on one line",
         )
-    if parameter == "smtp_sasl_password_maps" and not value.startswith(("lmdb:", "none")):
+    if is_login and not all(word.startswith("lmdb:") or word == "none" for word in re.split(r"[\s,]+", value.strip())):
         return Problem(
             setting=name,
             what="a password would end up in main.cf, which everyone in the container can read",

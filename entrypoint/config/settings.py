@@ -16,7 +16,7 @@ from entrypoint.config.certificates import (
     parse_private_key,
     parse_subject,
 )
-from entrypoint.config.declaration import InvalidValue, defaulted, list_declarations, optional, required
+from entrypoint.config.declaration import defaulted, list_declarations, optional, required
 from entrypoint.config.nexthop import Nexthop, parse_nexthop
 from entrypoint.config.secret import Secret
 from entrypoint.config.tls import (
@@ -27,63 +27,29 @@ from entrypoint.config.tls import (
     parse_policy_table,
 )
 from entrypoint.config.values import (
+    ALL_INTERFACES,
     IPAddress,
     IPNetwork,
-    parse_address,
     parse_address_or_name,
     parse_boolean,
     parse_choice,
     parse_duration_seconds,
     parse_host_name,
     parse_integer,
+    parse_interfaces,
     parse_list,
+    parse_mechanism,
     parse_network,
     parse_password,
     parse_size_bytes,
+    parse_time_zone,
     parse_username,
-    split_list,
 )
 
 UPSTREAM: Final = "Upstream"
 CERTIFICATE: Final = "Client certificate"
 CLIENTS: Final = "Who may send, and how"
 RUNNING: Final = "Running"
-
-ALL_INTERFACES: Final = "all"
-LOOPBACK_ONLY: Final = "loopback-only"
-
-_MECHANISM_LENGTH: Final = 21  # RFC 4422 section 3.1 allows 20; Postfix adds a ! for "not"
-
-
-def parse_mechanism(text: str) -> str:
-    """Return a SASL mechanism name in lower case, `!name` meaning not that one (RFC 4422 section 3.1)."""
-    name = text.lower()
-    if not 0 < len(name) <= _MECHANISM_LENGTH or not name.removeprefix("!").replace("-", "").replace("_", "").isalnum():
-        raise InvalidValue(f"'{text}' is not a SASL mechanism", "Write, for example, 'plain, login' or '!plain'")
-    if not name.isascii():
-        raise InvalidValue(f"'{text}' is not a SASL mechanism", "Write, for example, 'plain, login' or '!plain'")
-    return name
-
-
-def parse_interfaces(text: str) -> tuple[IPAddress, ...] | str:
-    """Return `all`, `loopback-only` or the addresses to listen on (postconf(5) inet_interfaces)."""
-    if text.strip().lower() in (ALL_INTERFACES, LOOPBACK_ONLY):
-        return text.strip().lower()
-    words = split_list(text)
-    if any(word.lower() in (ALL_INTERFACES, LOOPBACK_ONLY) for word in words):
-        raise InvalidValue("a word and addresses are mixed", "Write all, loopback-only, or addresses of this container")
-    return parse_list(parse_address)(text)
-
-
-def parse_time_zone(text: str) -> str:
-    """Return a name of the IANA time zone database."""
-    from zoneinfo import ZoneInfo
-
-    try:
-        ZoneInfo(text)
-    except Exception:  # the module raises a different kind for each way in which a name can be odd
-        raise InvalidValue("it is not a time zone", "Write a name such as Europe/Berlin or UTC") from None
-    return text
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from entrypoint.config.declaration import InvalidValue
+from entrypoint.config.declaration import SETTING, InvalidValue
 from entrypoint.config.nexthop import Nexthop, parse_nexthop
 from entrypoint.config.values import join_or, parse_host_name
 
@@ -100,7 +100,8 @@ def parse_policy_table(text: str) -> tuple[TlsRule, ...]:
         try:
             rule = _parse_rule(words)
         except InvalidValue as problem:
-            raise InvalidValue(f"line {number}: {problem.what}", problem.remedy) from None
+            # What stands for the setting in a nexthop's remedy would be the whole table here.
+            raise InvalidValue(f"line {number}: {problem.what}", problem.remedy.replace(f"{SETTING}=", "")) from None
         if str(rule.destination) in rules:
             raise InvalidValue(f"line {number} names '{words[0]}' a second time", "Keep one line for each destination")
         rules[str(rule.destination)] = rule
@@ -131,4 +132,6 @@ def _parse_attribute(word: str) -> tuple[str, str]:
             f"'{word}' is not an attribute of a TLS policy",
             f"Write name=value, the name being {join_or(_ATTRIBUTES)} (postconf(5) smtp_tls_policy_maps)",
         )
+    if not value.isprintable():
+        raise InvalidValue(f"'{word}' contains a control character", "Remove it")
     return name, value

@@ -17,10 +17,15 @@ IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 T = TypeVar("T")
 
+ALL_INTERFACES: Final = "all"
+LOOPBACK_ONLY: Final = "loopback-only"
+_MECHANISM_LENGTH: Final = 21  # RFC 4422 section 3.1 allows 20; Postfix adds a ! for "not"
 _YES: Final = ("yes", "true", "on", "1")
 _NO: Final = ("no", "false", "off", "0")
 _LABEL: Final = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 _SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_YEAR_SECONDS: Final = 366 * 86400
+_MOST_BYTES: Final = 2**40
 _SIZES: Final = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
 
 
@@ -50,26 +55,34 @@ def parse_integer(lowest: int, highest: int) -> Callable[[str], int]:
 
     def parse(text: str) -> int:
         if not re.fullmatch(r"[0-9]{1,12}", text) or not lowest <= int(text) <= highest:
-            raise InvalidValue(f"it is not a whole number from {lowest} to {highest}", f"Write, for example, {lowest}")
+            raise InvalidValue(
+                f"'{text}' is not a whole number from {lowest} to {highest}", f"Write, for example, {lowest}"
+            )
         return int(text)
 
     return parse
 
 
 def parse_duration_seconds(text: str) -> int:
-    """Return seconds from `20s`, `5m`, `1h`, `5d`, `1w` or a bare number of seconds, as postconf(5) writes them."""
+    """Return seconds, at most a year, from `20s`, `5m`, `1h`, `5d`, `1w` or a bare number, as postconf(5) has them."""
     match = re.fullmatch(r"([0-9]{1,9})([smhdw]?)", text.lower())
     if not match:
         raise InvalidValue("it is not a duration", "Write a number with s, m, h or d, for example 20s")
-    return int(match[1]) * _SECONDS[match[2]]
+    seconds = int(match[1]) * _SECONDS[match[2]]
+    if seconds > _YEAR_SECONDS:
+        raise InvalidValue("it is longer than a year", "Write a number with s, m, h or d, for example 20s")
+    return seconds
 
 
 def parse_size_bytes(text: str) -> int:
-    """Return bytes from a number, or a number with k, M or G (powers of 1024)."""
+    """Return bytes, at most 1 TiB, from a number, or a number with k, M or G (powers of 1024)."""
     match = re.fullmatch(r"([0-9]{1,15})([kmg]?)(i?b)?", text.lower())
     if not match or (match[3] and not match[2]):
         raise InvalidValue("it is not a size", "Write bytes, or a number with k, M or G, for example 25M")
-    return int(match[1]) * _SIZES[match[2]]
+    size = int(match[1]) * _SIZES[match[2]]
+    if size > _MOST_BYTES:
+        raise InvalidValue("it is larger than 1024G", "Write bytes, or a number with k, M or G, for example 25M")
+    return size
 
 
 def split_list(text: str) -> tuple[str, ...]:
@@ -132,6 +145,8 @@ def parse_network(text: str) -> IPNetwork:
     An address without a prefix length is itself. `[2001:db8::]/32`, as Postfix writes it, is understood.
     """
     bare = text.replace("[", "").replace("]", "")
+    if "%" in bare:
+        raise InvalidValue(f"'{text}' has a zone", "Write the network without what follows the % sign")
     try:
         network = ipaddress.ip_network(bare, strict=False)
         is_exact = "/" not in bare or ipaddress.ip_interface(bare).ip == network.network_address
@@ -144,13 +159,44 @@ def parse_network(text: str) -> IPNetwork:
             f"'{text}' has bits set beyond its prefix length",
             f"Write {network} for the network, or {bare.split('/')[0]} for the one address",
         )
-    narrowest = 8 if network.version == 4 else 16
+    narrowest, example = (8, "10.0.0.0/8") if network.version == 4 else (16, "2001:db8::/32")
     if network.prefixlen < narrowest:
         raise InvalidValue(
             f"'{text}' trusts more of the Internet than any site owns and would make this an open relay",
-            f"Name your own networks, each /{narrowest} or narrower, for example 10.0.0.0/8",
+            f"Name your own networks, each /{narrowest} or narrower, for example {example}",
         )
     return network
+
+
+def parse_mechanism(text: str) -> str:
+    """Return a SASL mechanism name in lower case, `!name` meaning not that one (RFC 4422 section 3.1)."""
+    name = text.lower()
+    if not 0 < len(name) <= _MECHANISM_LENGTH or not name.removeprefix("!").replace("-", "").replace("_", "").isalnum():
+        raise InvalidValue(f"'{text}' is not a SASL mechanism", "Write, for example, 'plain, login' or '!plain'")
+    if not name.isascii():
+        raise InvalidValue(f"'{text}' is not a SASL mechanism", "Write, for example, 'plain, login' or '!plain'")
+    return name
+
+
+def parse_interfaces(text: str) -> tuple[IPAddress, ...] | str:
+    """Return `all`, `loopback-only` or the addresses to listen on (postconf(5) inet_interfaces)."""
+    if text.strip().lower() in (ALL_INTERFACES, LOOPBACK_ONLY):
+        return text.strip().lower()
+    words = split_list(text)
+    if any(word.lower() in (ALL_INTERFACES, LOOPBACK_ONLY) for word in words):
+        raise InvalidValue("a word and addresses are mixed", "Write all, loopback-only, or addresses of this container")
+    return parse_list(parse_address)(text)
+
+
+def parse_time_zone(text: str) -> str:
+    """Return a name of the IANA time zone database."""
+    from zoneinfo import ZoneInfo
+
+    try:
+        ZoneInfo(text)
+    except Exception:  # the module raises a different kind for each way in which a name can be odd
+        raise InvalidValue("it is not a time zone", "Write a name such as Europe/Berlin or UTC") from None
+    return text
 
 
 def parse_carriable_text(text: str) -> str:
@@ -183,6 +229,7 @@ def parse_username(text: str) -> str:
         raise InvalidValue(
             "it contains a colon, and Postfix would take what follows for the password",
             "Use a user name without a colon, for example user@example.com",
+            may_hold_secret=True,
         )
     return name
 

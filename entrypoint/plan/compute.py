@@ -7,8 +7,9 @@ import re
 from typing import Any, Final
 
 from entrypoint import paths
-from entrypoint.config.settings import LOOPBACK_ONLY, Settings
+from entrypoint.config.settings import Settings
 from entrypoint.config.tls import TlsLevel
+from entrypoint.config.values import LOOPBACK_ONLY
 from entrypoint.plan.files import Facts, Plan, PlannedFile
 from entrypoint.plan.networks import (
     choose_excluded_gateways,
@@ -25,7 +26,7 @@ _PROBE_SOURCE: Final = "127.0.0.25"
 _PASSWORDS: Final = f"{paths.POSTFIX_CONFIG}/sasl_passwd"
 _POLICIES: Final = f"{paths.POSTFIX_CONFIG}/tls_policy"
 _GATEWAYS: Final = f"{paths.POSTFIX_CONFIG}/gateways"
-_STATUS_FILTER: Final = f"{paths.POSTFIX_CONFIG}/login_refused"
+_STATUS_FILTER: Final = f"{paths.POSTFIX_CONFIG}/not_about_the_message"
 _AUTHORITIES: Final = f"{paths.POSTFIX_CONFIG}/upstream-ca.pem"
 _CLIENT_CHAIN: Final = f"{paths.POSTFIX_CONFIG}/client-chain.pem"
 
@@ -43,7 +44,7 @@ def compute_plan(settings: Settings, facts: Facts, templates: str = paths.TEMPLA
             path=f"{paths.POSTFIX_CONFIG}/master.cf",
             text=render_template(templates, "master.cf", {"listeners": _name_listeners(settings)}),
         ),
-        PlannedFile(path=_STATUS_FILTER, text=render_template(templates, "login_refused", {})),
+        PlannedFile(path=_STATUS_FILTER, text=render_template(templates, "not_about_the_message", {})),
         PlannedFile(
             path=paths.SUPERVISORD_CONF,
             text=render_template(
@@ -96,11 +97,6 @@ def override_parameters(main_cf: str, parameters: tuple[tuple[str, str], ...]) -
         main_cf = re.sub(rf"(?m)^({re.escape(name)} =.*)$", r"# POSTFIX_\g<1>", main_cf)
     lines = "".join(f"{name} = {value}".rstrip() + "\n" for name, value in parameters)
     return f"{main_cf}\n# --- From POSTFIX_<parameter> ---\n\n{lines}"
-
-
-def escape_dollars(text: str) -> str:
-    """Return a text in which Postfix expands nothing (postconf(5): `$$` is a dollar sign)."""
-    return text.replace("$", "$$")
 
 
 def _name_listeners(settings: Settings) -> list[str]:

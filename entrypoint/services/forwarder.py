@@ -29,9 +29,10 @@ _MAX_DATAGRAM_BYTES: Final = 65536
 # <PRIORITY>Mmm dd hh:mm:ss TAG[PID]: TEXT, as syslog(3) writes it to /dev/log (RFC 3164 section 4.1 without a host).
 _DATAGRAM: Final = re.compile(rb"<(\d{1,3})>(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d )?(.*)", re.DOTALL)
 _PROBE: Final = re.compile(
-    r"postfix/smtpd\[\d+\]: (?:connect|disconnect) from unknown\[([0-9a-f.:]+)\](?: quit=1 commands=1)?$"
+    r"postfix/smtpd\[\d+\]: (?:connect|disconnect) from unknown\[([0-9a-f.:]+)\](?: quit=1 commands=1)?"
 )
-_FATAL: Final = re.compile(r"postfix/(?:master|postlog|postfix-script)\[\d+\]: (?:fatal|panic): ")
+_FATAL: Final = re.compile(r"\S+ \S+ postfix/(?:master|postlog|postfix-script)\[\d+\]: (?:fatal|panic): ")
+"""Both match a line from its start: a client may put the same words into its Message-ID."""
 
 
 def read_probe_sources() -> frozenset[str]:
@@ -48,7 +49,7 @@ def render_line(datagram: bytes, at: float, probe_sources: frozenset[str] = froz
     else:
         priority, message = int(match[1]), match[2]
     text = clean_text(message.rstrip(b"\n\0").decode("utf-8", errors="backslashreplace"))
-    probe = _PROBE.search(text)
+    probe = _PROBE.fullmatch(text)
     if probe and probe[1] in probe_sources:
         return None
     return f"{format_time(at)} {_SEVERITIES[priority & 7]} {text}\n"
@@ -104,7 +105,7 @@ class Forwarder:
 
 def keep_last_words(line: str) -> None:
     """Keep why Postfix gives up, for the supervisor's last line."""
-    if _FATAL.search(line):
+    if _FATAL.match(line):
         with open(paths.LAST_FATAL_LINE, "w", encoding="utf-8") as file:
             file.write(line.partition(" ")[2].partition(" ")[2])
 

@@ -79,7 +79,7 @@ class _Options(ServerOptions):  # type: ignore[misc] # supervisor has no types
         return {self._wake_up.fileno(): self._wake_up}
 
     def setpgrp(self) -> None:
-        """Do nothing: master(8) begins a session of its own, which the leader of a process group must not (setsid(2))."""
+        """Do nothing: master(8) begins a session of its own, which a leader of a process group must not (setsid(2))."""
 
 
 class _WakeUp:
@@ -117,6 +117,7 @@ class _Root(Supervisor):  # type: ignore[misc] # supervisor has no types
         events.subscribe(events.SupervisorRunningEvent, self._start_at_once)
         events.subscribe(events.ProcessStateEvent, self._note_change)
         events.subscribe(events.ProcessStateExitedEvent, self._tell_ending)
+        events.subscribe(events.ProcessStateBackoffEvent, self._tell_ending)
         events.subscribe(events.ProcessStateFatalEvent, self._end_all)
         super().runforever()
 
@@ -135,8 +136,10 @@ class _Root(Supervisor):  # type: ignore[misc] # supervisor has no types
         write_file(paths.SERVICES, json.dumps(states) + "\n", 0o644)
 
     def _tell_ending(self, event: Any) -> None:
-        """Say that a service ended by itself; it is started again."""
-        write_line("WARNING", f"{event.process.config.name} ended ({event.process.ending}) and is started again")
+        """Say that a service ended by itself and is started again, unless this was its last chance."""
+        process = event.process
+        if process.backoff <= process.config.startretries:
+            write_line("WARNING", f"{process.config.name} ended ({process.ending}) and is started again")
 
     def _end_all(self, event: Any) -> None:
         """Begin to stop everything because a service cannot be kept running."""

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from entrypoint import paths
 from entrypoint.errors import BadCertificateError
-from entrypoint.system.files import make_durable, read_text, write_file
+from entrypoint.system.files import read_text, write_file
 
 _DAY_SECONDS: Final = 86400
 _RENEWED_BEFORE_SECONDS: Final = 30 * _DAY_SECONDS
@@ -39,7 +39,7 @@ def load_or_make_client_certificate(
 
     `subject` is for a new certificate; `wanted_subject` is what the user asked for, if anything.
     """
-    kept = read_text(paths.CLIENT_CHAIN)
+    kept = _read_kept()
     record = _read_record(kept) if kept else None
     if kept and record is None:
         # Somebody put a pair of their own there: it is used, and never replaced.
@@ -117,6 +117,15 @@ def make_client_certificate(*, subject: str, days: int, key_type: str, now: floa
     return ClientCertificate(chain=f"{_MARK}{json.dumps(record)}\n{private}{public}", sha256=sha256)
 
 
+def _read_kept() -> str | None:
+    try:
+        return read_text(paths.CLIENT_CHAIN)
+    except UnicodeDecodeError as error:
+        raise BadCertificateError(
+            f"{paths.CLIENT_CHAIN} is not PEM text. Remove it to have one made, or set CLIENT_CERT_FILE."
+        ) from error
+
+
 def _read_record(chain: str) -> dict[str, Any] | None:
     """Return how a kept certificate was made, or `None` for one that was not made here."""
     first, _, _ = chain.partition("\n")
@@ -126,16 +135,15 @@ def _read_record(chain: str) -> dict[str, Any] | None:
         record = json.loads(first.removeprefix(_MARK))
     except ValueError:
         return None
-    return (
-        record if isinstance(record, dict) and {"sha256", "not_after", "subject", "key_type"} <= set(record) else None
-    )
+    kinds = {"sha256": str, "not_after": int, "subject": str, "key_type": str}
+    is_whole = isinstance(record, dict) and all(isinstance(record.get(name), kind) for name, kind in kinds.items())
+    return record if is_whole else None
 
 
 def _keep(chain: str) -> None:
     """Put the pair into the state volume, and the certificate alone beside it."""
-    write_file(paths.CLIENT_CHAIN, chain, 0o600)
+    write_file(paths.CLIENT_CHAIN, chain, 0o600, is_durable=True)
     write_file(paths.CLIENT_CERTIFICATE, chain[chain.index("-----BEGIN CERTIFICATE") :], 0o644)
-    make_durable(paths.CLIENT_CHAIN)
 
 
 def _measure_fingerprint(chain: str) -> str:

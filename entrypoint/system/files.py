@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import time
 from typing import Final
 
@@ -12,19 +14,39 @@ _AGE_SECONDS: Final = 10
 """Postfix calls a source that changed within the last two seconds "hot" and waits before it reads it. Ours are whole
 when they appear, so that they are dated back."""
 
+_REMEDIES: Final = {
+    errno.EROFS: "With --read-only give the container its writable places: --tmpfs /run --tmpfs /tmp, and volumes at "
+    "/var/spool/postfix and /var/lib/authrelay",
+    errno.ENOSPC: "Make room on the volume that it lies on",
+    errno.EPERM: "The container lacks a capability: docs/hardening.md lists those that it needs",
+    errno.EACCES: "The container lacks a capability, or the volume belongs to another user: docs/hardening.md",
+}
+
 
 def make_directory(path: str, mode: int, owner: tuple[int, int] = (0, 0)) -> None:
-    """Make a directory with its parents, if it is missing, and give it the mode and the (uid, gid)."""
+    """Make a directory with its parents, if it is missing, and give it the mode and the (uid, gid).
+
+    What is right already is not set again, and a mode is set while the directory is our own: CAP_FOWNER is not needed.
+    """
     try:
         os.makedirs(path, exist_ok=True)
-        os.chown(path, *owner)
-        os.chmod(path, mode)
+        found = os.stat(path)
+        if stat.S_IMODE(found.st_mode) != mode:
+            if found.st_uid != os.geteuid():
+                os.chown(path, os.geteuid(), -1)
+            os.chmod(path, mode)
+            found = os.stat(path)
+        if (found.st_uid, found.st_gid) != owner:
+            os.chown(path, *owner)
     except OSError as error:
         raise CannotWriteError(_explain(path, error)) from error
 
 
-def write_file(path: str, text: str, mode: int) -> None:
-    """Make a file have exactly this text and mode: a reader sees the old one or the new one, never a part."""
+def write_file(path: str, text: str, mode: int, *, is_durable: bool = False) -> None:
+    """Make a file have exactly this text and mode: a reader sees the old one or the new one, never a part.
+
+    `is_durable`: whether this holds after a loss of power, too; then the text is on the disk before the name is.
+    """
     temporary = f"{path}.new"
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
@@ -34,21 +56,23 @@ def write_file(path: str, text: str, mode: int) -> None:
                 file.write(text)
             moment = time.time() - _AGE_SECONDS
             os.utime(descriptor, (moment, moment))
+            if is_durable:
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
         os.rename(temporary, path)
+        if is_durable:
+            _sync_directory(os.path.dirname(path))
     except OSError as error:
         raise CannotWriteError(_explain(path, error)) from error
 
 
-def make_durable(path: str) -> None:
-    """Wait until a file and its directory entry are on the disk."""
-    for name in (path, os.path.dirname(path)):
-        descriptor = os.open(name, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+def list_directory(path: str) -> list[str]:
+    """Return the names in a directory."""
+    try:
+        return sorted(os.listdir(path))
+    except OSError as error:
+        raise CannotWriteError(_explain(path, error, "read")) from error
 
 
 def read_text(path: str) -> str | None:
@@ -68,8 +92,14 @@ def remove_others(directory: str, kept: frozenset[str]) -> None:
             os.unlink(path)
 
 
-def _explain(path: str, error: OSError) -> str:
-    return (
-        f"{path} cannot be written: {error.strerror}. With --read-only give the container its writable places: "
-        "--tmpfs /run --tmpfs /tmp, and volumes at /var/spool/postfix and /var/lib/authrelay."
-    )
+def _sync_directory(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _explain(path: str, error: OSError, what: str = "written") -> str:
+    remedy = _REMEDIES.get(error.errno or 0, "Check the volume or directory that it lies on")
+    return f"{path} cannot be {what}: {error.strerror}. {remedy}."

@@ -1,13 +1,11 @@
-"""Makes the disk equal to the plan, has Postfix check it, and refuses what Postfix complains about. Disk, processes.
+"""Makes the disk equal to the plan, and refuses what Postfix complains about. Disk, processes.
 
-Uses `files` to write and `processes` to run postmap, postfix and postconf.
+Uses `files` to write, `processes` to run postmap and postconf, and `queue` for Postfix's own directories.
 """
 
 from __future__ import annotations
 
-import grp
 import os
-import pwd
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -15,6 +13,7 @@ from entrypoint import paths
 from entrypoint.errors import CommandFailedError
 from entrypoint.system.files import make_directory, remove_others, write_file
 from entrypoint.system.processes import finish_command, read_standard_error, start_command
+from entrypoint.system.queue import make_directories, refuse_shared_queue, repair_queue
 
 
 class File(Protocol):
@@ -30,32 +29,29 @@ class File(Protocol):
     def is_table(self) -> bool: ...
 
 
-def install(files: Sequence[File]) -> None:
-    """Write every file, build the tables, and let Postfix check its configuration and its queue directory.
+def install(files: Sequence[File]) -> list[str]:
+    """Write every file, build the tables, put the queue right, and return what Postfix remarked about the queue.
 
     Raises CannotWriteError, or CommandFailedError with what Postfix said.
     """
-    postfix = pwd.getpwnam("postfix")
     make_directory(paths.RUN, 0o755)
     make_directory(paths.POSTFIX_CONFIG_TARGET, 0o755)
-    make_directory(paths.POSTFIX_DATA, 0o700, (postfix.pw_uid, grp.getgrnam("postfix").gr_gid))
     for file in files:
         write_file(file.path, file.text, file.mode)
     sources = [file.path for file in files if file.is_table]
     kept = {file.path for file in files} | {f"{source}.lmdb" for source in sources}
     for directory in (paths.RUN, paths.POSTFIX_CONFIG):
         remove_others(directory, frozenset(kept))
+    make_directories()
 
-    # `postfix check` makes the queue's directories and puts misnamed queue files right; the tables do not wait for it.
-    check = start_command(("postfix", "check"))
-    try:
-        if sources:
-            finish_command(start_command(("postmap", *(f"lmdb:{source}" for source in sources))), must_be_silent=True)
-        complaints = read_standard_error(("postconf",))
-        if complaints:
-            raise CommandFailedError(f"Postfix does not like its configuration: {'; '.join(complaints.splitlines())}")
-    finally:
-        finish_command(check, must_be_silent=True)
+    postmap = start_command(("postmap", *(f"lmdb:{source}" for source in sources))) if sources else None
+    complaints = read_standard_error(("postconf",)).splitlines()
+    if postmap:
+        complaints += finish_command(postmap)
+    if complaints:
+        raise CommandFailedError(f"Postfix does not like its configuration: {'; '.join(complaints)}")
+    refuse_shared_queue()
+    return repair_queue()
 
 
 def write_configuration(files: Sequence[File], directory: str) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Final
 
 _UP: Final = 0x1
 _GATEWAY: Final = 0x2
+_REJECT: Final = 0x200
 _LOCAL: Final = 0x80000000
 """Flags of linux/route.h and linux/ipv6_route.h."""
 
@@ -21,12 +22,12 @@ def parse_ipv4_routes(text: str) -> tuple[list[Network], list[Address]]:
     gateways: list[Address] = []
     for line in text.splitlines()[1:]:
         interface, destination, gateway, flags, _, _, _, mask = line.split()[:8]
-        if not int(flags, 16) & _UP or interface == "lo":
+        if not int(flags, 16) & _UP or int(flags, 16) & _REJECT or interface == "lo":
             continue
         if int(flags, 16) & _GATEWAY:
             gateways.append(ipaddress.IPv4Address(bytes.fromhex(gateway)[::-1]))
-        elif int(mask, 16):
-            prefix = int(mask, 16).bit_count()
+        # A route to one host says nothing about neighbours; with Calico it is the one to the gateway itself.
+        elif (prefix := int(mask, 16).bit_count()) not in (0, 32):
             subnets.append(ipaddress.IPv4Network((bytes.fromhex(destination)[::-1], prefix), strict=False))
     return subnets, gateways
 

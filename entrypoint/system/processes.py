@@ -7,7 +7,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Final, NoReturn
+from typing import Final, NoReturn, cast
 
 from entrypoint.errors import CommandFailedError
 
@@ -28,13 +28,15 @@ def start_command(arguments: Sequence[str]) -> subprocess.Popen[str]:
     )
 
 
-def finish_command(process: subprocess.Popen[str], *, must_be_silent: bool = False) -> None:
-    """Wait for a command; raise CommandFailedError if it failed, or spoke although it must be silent."""
+def finish_command(process: subprocess.Popen[str]) -> list[str]:
+    """Wait for a command and return the lines that it wrote; raise CommandFailedError with them if it failed."""
     output, _ = process.communicate()
-    if process.returncode or (must_be_silent and output.strip()):
-        words = " ".join(str(word) for word in process.args) if isinstance(process.args, list | tuple) else process.args
-        spoken = "; ".join(line.strip() for line in output.splitlines() if line.strip()) or "it said nothing"
-        raise CommandFailedError(f"{words!s} ended with status {process.returncode}: {spoken}")
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    if process.returncode:
+        words = " ".join(cast("Sequence[str]", process.args))
+        spoken = "; ".join(lines) or "it said nothing"
+        raise CommandFailedError(f"{words} ended with status {process.returncode}: {spoken}")
+    return lines
 
 
 def read_standard_error(arguments: Sequence[str]) -> str:
