@@ -1,0 +1,207 @@
+"""The rules of the house: what may import what, and what no module does when it is imported.
+
+They hold the parts apart that can be tested without a container from those that cannot.
+"""
+
+from __future__ import annotations
+
+import ast
+import pathlib
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Final
+
+import pytest
+
+ROOT: Final = pathlib.Path(__file__).parents[2]
+FILES: Final = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted((ROOT / "entrypoint").rglob("*.py"))
+}
+TREES: Final = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in FILES.items()}
+MODULES: Final = sorted(TREES)
+_MOST_LINES: Final = 300
+# A declaration takes about eight lines, and there is one for each setting: a table, not logic.
+_TABLES: Final = frozenset({"entrypoint.config.settings"})
+_PLAIN: Final = ("entrypoint", "entrypoint.errors", "entrypoint.paths")
+_EXEC: Final = re.compile(r"os\.(exec\w+|spawn\w+|posix_spawn\w*|system|popen|fork|forkpty)")
+
+
+def _find_imports(module: str) -> set[str]:
+    """Return the full names of all modules that a module imports, at any depth of its code."""
+    found: set[str] = set()
+    for node in ast.walk(TREES[module]):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}: imports are absolute"
+            assert node.module is not None
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            submodules = {name for name in names if name in TREES}
+            found |= submodules
+            if submodules != names:
+                found.add(node.module)
+    return found
+
+
+def _find_own_imports(module: str) -> set[str]:
+    return {name for name in _find_imports(module) if name.split(".")[0] == "entrypoint"}
+
+
+def _list_package(name: str) -> list[str]:
+    return [module for module in MODULES if module.startswith(f"entrypoint.{name}.")]
+
+
+def _find_outside(module: str, *allowed: str) -> set[str]:
+    """Return what a module imports of ours beyond the allowed modules and packages."""
+    return {
+        name
+        for name in _find_own_imports(module)
+        if name not in (*allowed, *_PLAIN) and not name.startswith(tuple(f"{package}." for package in allowed))
+    }
+
+
+def _find_dotted_names(module: str) -> Iterator[str]:
+    for node in ast.walk(TREES[module]):
+        if isinstance(node, ast.Attribute):
+            yield ast.unparse(node)
+
+
+@pytest.mark.parametrize("module", _list_package("config"))
+def test_config_imports_only_config(module: str) -> None:
+    """What the user asked for is decided without looking at the world."""
+    assert _find_outside(module, "entrypoint.config") == set()
+
+
+@pytest.mark.parametrize("module", _list_package("plan"))
+def test_plan_imports_only_plan_and_config(module: str) -> None:
+    """The plan is computed from settings and facts alone, so that golden files are the whole truth."""
+    assert _find_outside(module, "entrypoint.plan", "entrypoint.config") == set()
+
+
+@pytest.mark.parametrize("module", [*_list_package("plan"), *_list_package("config")])
+def test_config_and_plan_are_pure(module: str) -> None:
+    """No clock, no processes, no network; the one reader of files and the templates' loader are named."""
+    impure = {"time", "socket", "subprocess", "random", "secrets", "tempfile", "shutil", "signal", "threading"}
+    assert _find_imports(module) & impure == set()
+    if module != "entrypoint.config.environment":
+        assert "os" not in _find_imports(module)
+        calls = [node for node in ast.walk(TREES[module]) if isinstance(node, ast.Call)]
+        assert "open" not in {ast.unparse(call.func) for call in calls}
+
+
+@pytest.mark.parametrize("module", _list_package("system"))
+def test_system_imports_another_system_module_only_where_its_docstring_says_so(module: str) -> None:
+    """One module for each outside thing; where one needs another, its first lines say which and why."""
+    docstring = ast.get_docstring(TREES[module]) or ""
+    said = re.search(r"Uses (`\w+`[^.]*)\.", docstring)
+    named = {f"entrypoint.system.{name}" for name in re.findall(r"`(\w+)`", said[1] if said else "")}
+    assert _find_outside(module, *named) == set()
+    assert named <= _find_own_imports(module)
+
+
+@pytest.mark.parametrize("module", _list_package("services"))
+def test_services_import_only_system(module: str) -> None:
+    """Their environment is scrubbed: settings are not there, and the passwords must not come back."""
+    assert _find_outside(module, "entrypoint.system") == set()
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name != "entrypoint.__main__"])
+def test_only_the_hall_imports_commands(module: str) -> None:
+    """A command that called another would run its start twice; what they share is in `prepare`."""
+    commands = {name for name in _find_own_imports(module) if name.startswith("entrypoint.commands.")}
+    allowed = {"entrypoint.commands.prepare"} if module.startswith("entrypoint.commands.") else set()
+    assert commands <= allowed
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_only_environment_reads_the_environment(module: str) -> None:
+    """A setting that is read elsewhere is in no table, in no check, and in nobody's mind."""
+    used = {name for name in _find_dotted_names(module) if re.fullmatch(r"os\.(environb?|getenvb?|putenv)", name)}
+    if module == "entrypoint.commands.run":
+        source = FILES[module].read_text(encoding="utf-8")
+        assert re.findall(r"os\.environ.*", source) == ['os.environ["TZ"] = settings.tz']
+    elif module != "entrypoint.config.environment":
+        assert used == set()
+        assert "environs" not in _find_imports(module)
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name != "entrypoint.system.processes"])
+def test_only_processes_runs_programs(module: str) -> None:
+    """Whoever runs programs decides on their environment and their open files; that is decided once."""
+    assert "subprocess" not in _find_imports(module)
+    assert "multiprocessing" not in _find_imports(module)
+    assert [name for name in _find_dotted_names(module) if _EXEC.fullmatch(name)] == []
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_only_system_services_and_health_open_sockets(module: str) -> None:
+    """A start that waits for the network where nobody expects it is a start that hangs."""
+    network = {"socket", "ssl", "http", "http.client", "urllib.request", "smtplib", "asyncio"}
+    if not module.startswith(("entrypoint.system.", "entrypoint.services.")) and module != "entrypoint.commands.health":
+        assert _find_imports(module) & network == set()
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_module_has_a_docstring_a_good_name_and_a_size_that_fits_a_head(module: str) -> None:
+    """Whoever opens a file learns from its first line what it is for."""
+    assert ast.get_docstring(TREES[module])
+    words = set(re.split(r"[._]", module))
+    assert words & {"utils", "util", "helpers", "helper", "common", "manager", "misc"} == set()
+    lines = len(FILES[module].read_text(encoding="utf-8").splitlines())
+    assert lines < _MOST_LINES or module in _TABLES
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_public_function_has_a_docstring(module: str) -> None:
+    """A name says what it does; the sentence says what the caller must know."""
+    classes = [node for node in ast.walk(TREES[module]) if isinstance(node, ast.ClassDef)]
+    bodies = [TREES[module].body, *(node.body for node in classes if not node.name.startswith("_"))]
+    missing = [
+        node.name
+        for body in bodies
+        for node in body
+        if isinstance(node, ast.FunctionDef | ast.ClassDef)
+        and not node.name.startswith("_")
+        and ast.get_docstring(node) is None
+        and not _is_protocol_member(node)
+    ]
+    assert missing == []
+
+
+def _is_protocol_member(node: ast.FunctionDef | ast.ClassDef) -> bool:
+    """Return whether a function has `...` for its body: its class says what it is."""
+    only = node.body[0] if len(node.body) == 1 else None
+    return isinstance(only, ast.Expr) and isinstance(only.value, ast.Constant) and only.value.value is ...
+
+
+_WATCH: Final = """
+import importlib, os, sys
+# What a module needs from the interpreter is loaded before the watch begins; ours is watched.
+def watch(event, arguments):
+    if event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+        print("opens for writing:", arguments[0])
+    elif event.startswith(("socket.", "subprocess.", "os.exec", "os.fork", "os.posix_spawn", "os.system", "os.putenv",
+                           "os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.chmod", "os.chown", "signal.")):
+        print("does:", event, arguments)
+sys.addaudithook(watch)
+importlib.import_module(sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name != "entrypoint.__main__"])
+def test_import_has_no_effect(module: str) -> None:
+    """A health check imports, a test imports, an editor imports: none of them may start anything."""
+    command = (sys.executable, "-B", "-c", _WATCH, module)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env={"PATH": ""})
+    assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
+
+
+def test_health_check_stays_light() -> None:
+    """It runs every few seconds in every container; settings, templates and certificates are not its business."""
+    code = "import sys, entrypoint.__main__, entrypoint.commands.health; print(*sys.modules)"
+    command = (sys.executable, "-B", "-c", code)
+    loaded = set(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split())
+    assert loaded & {"cryptography", "jinja2", "environs", "marshmallow", "supervisor", "entrypoint.config"} == set()

@@ -1,0 +1,178 @@
+"""From datagrams to lines: nothing that a client sends forges or hides one, and reading never waits for writing."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import threading
+from typing import Final
+
+import pytest
+
+from entrypoint import paths
+from entrypoint.services.forwarder import Forwarder, keep_last_words, read_probe_sources, render_line
+from entrypoint.system.log import format_time
+
+AT: Final = 1700000000.5
+PROBES: Final = frozenset({"127.0.0.25", "fd00:18::5"})
+
+
+def _render(datagram: bytes) -> str | None:
+    line = render_line(datagram, AT, PROBES)
+    return None if line is None else line.removeprefix(f"{format_time(AT)} ")
+
+
+@pytest.mark.parametrize(
+    ("priority", "severity"),
+    list(enumerate(("EMERGENCY", "ALERT", "CRITICAL", "ERROR", "WARNING", "NOTICE", "INFO", "DEBUG"))),
+)
+@pytest.mark.parametrize("facility", [0, 2, 23])
+def test_priority_becomes_its_severity(priority: int, severity: str, facility: int) -> None:
+    """Alerts are made from the severity, whatever the facility."""
+    datagram = f"<{facility * 8 + priority}>Nov 23 00:01:02 postfix/qmgr[12]: text".encode()
+    assert _render(datagram) == f"{severity} postfix/qmgr[12]: text\n"
+
+
+@pytest.mark.parametrize(
+    ("datagram", "expected"),
+    [
+        (b"<22>Nov  3 00:01:02 postfix/smtp[1]: a", "INFO postfix/smtp[1]: a\n"),
+        (b"<22>postfix/smtp[1]: a", "INFO postfix/smtp[1]: a\n"),
+        (b"<20>postfix/smtp[1]: a\n\0", "WARNING postfix/smtp[1]: a\n"),
+        (b"no priority", "INFO no priority\n"),
+        (b"<>x", "INFO <>x\n"),
+        (b"<9999>x", "INFO <9999>x\n"),
+        (b"", "INFO \n"),
+        (b"<22>", "INFO \n"),
+        ("<22>grüße".encode(), "INFO grüße\n"),
+        (b"<22>\xff\xc3", "INFO \\xff\\xc3\n"),
+        (b"<22>a\nMar  1 00:00:00 forged", "INFO a\\nMar  1 00:00:00 forged\n"),
+        (b"<22>\r\x1b[2J\x00\x7f", "INFO \\r\\x1b[2J\\x00\\x7f\n"),
+        ("<22>a\u2028b\x85c".encode(), "INFO a\\u2028b\\x85c\n"),
+        (b"<22>" + b"x" * 65000, "INFO " + "x" * 65000 + "\n"),
+    ],
+)
+def test_datagram_becomes_exactly_one_line(datagram: bytes, expected: str) -> None:
+    """A mail's sender chooses part of what is logged; a line break there must not become a line of the log."""
+    assert _render(datagram) == expected
+    assert expected.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "postfix/smtpd[7]: connect from unknown[127.0.0.25]",
+        "postfix/smtpd[7]: disconnect from unknown[127.0.0.25] quit=1 commands=1",
+        "postfix/smtpd[7]: connect from unknown[fd00:18::5]",
+    ],
+)
+def test_health_check_leaves_no_line(text: str) -> None:
+    """Two lines every thirty seconds would bury the mail."""
+    assert _render(f"<22>Nov 23 00:01:02 {text}".encode()) is None
+    assert render_line(f"<22>{text}".encode(), AT) is not None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "postfix/smtpd[7]: connect from unknown[172.18.0.9]",
+        "postfix/smtpd[7]: connect from unknown[127.0.0.2]",
+        "postfix/smtpd[7]: disconnect from unknown[127.0.0.25] ehlo=1 mail=1 quit=1 commands=3",
+        "postfix/smtpd[7]: warning: unknown[127.0.0.25]: hostname",
+        "postfix/cleanup[9]: 4X: message-id=postfix/smtpd[7]: connect from unknown[127.0.0.25]",
+    ],
+)
+def test_line_that_only_resembles_a_health_check_is_kept(text: str) -> None:
+    """Whoever writes the words of a health check into a Message-ID must not become invisible."""
+    assert _render(f"<22>Nov 23 00:01:02 {text}".encode()) == f"INFO {text}\n"
+
+
+def test_full_buffer_drops_counts_and_says_so() -> None:
+    """A log that is not complete must say it, with the true number."""
+    forwarder = Forwarder(most_lines=2)
+    for number in range(5):
+        forwarder.put(f"{number}\n")
+    first, second, report = forwarder.take().splitlines()
+    assert (first, second) == ("0", "1")
+    assert report.endswith(
+        "WARNING authrelay: 3 log lines were dropped, because what reads this container's output did not keep up"
+    )
+    forwarder.put("5\n")
+    assert forwarder.take() == "5\n"
+
+
+def test_reader_never_waits_for_a_writer_that_is_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
+    """syslog(3) blocks its caller when nobody reads: a stalled `docker logs` would stop the mail."""
+    writing, released = threading.Event(), threading.Event()
+    written: list[bytes] = []
+
+    def stall(_: int, data: bytes) -> int:
+        writing.set()
+        assert released.wait(10)
+        written.append(bytes(data))
+        return len(data)
+
+    monkeypatch.setattr(os, "write", stall)
+    forwarder = Forwarder(most_lines=3)
+    writer = threading.Thread(target=forwarder.write)
+    forwarder.put("first\n")
+    writer.start()
+    assert writing.wait(10)
+    for number in range(1000):
+        forwarder.put(f"{number}\n")
+    assert not released.is_set()
+    forwarder.finish()
+    released.set()
+    writer.join(10)
+    assert not writer.is_alive()
+    text = b"".join(written).decode()
+    assert text.startswith("first\n0\n1\n2\n")
+    assert " 997 log lines were dropped" in text
+    assert text.count("\n") == 5
+
+
+def test_everything_that_was_taken_is_written_before_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last lines before the end of a container are the ones that people look for; write(2) may take a part."""
+    written: list[bytes] = []
+
+    def take_a_part(_: int, data: bytes) -> int:
+        written.append(bytes(data[:7]))
+        return len(data[:7])
+
+    monkeypatch.setattr(os, "write", take_a_part)
+    forwarder = Forwarder()
+    lines = [f"line {number} ü\n" for number in range(50)]
+    for line in lines:
+        forwarder.put(line)
+    forwarder.finish()
+    forwarder.write()
+    assert b"".join(written).decode() == "".join(lines)
+
+
+def test_finish_wakes_a_writer_that_waits_for_lines() -> None:
+    """Otherwise the container would end only when it is killed."""
+    forwarder = Forwarder()
+    writer = threading.Thread(target=forwarder.write)
+    writer.start()
+    forwarder.finish()
+    writer.join(10)
+    assert not writer.is_alive()
+
+
+def test_last_words_are_the_reason_without_time_and_severity(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They become the container's last line: why Postfix gave up."""
+    monkeypatch.setattr(paths, "LAST_FATAL_LINE", str(tmp_path / "words"))
+    for text in ("postfix/smtp[3]: fatal: x", "postfix/cleanup[3]: 4X: message-id=postfix/master[1]: fatal: forged"):
+        keep_last_words(f"{format_time(AT)} INFO {text}\n")
+    assert not (tmp_path / "words").exists()
+    keep_last_words(f"{format_time(AT)} CRITICAL postfix/master[1]: fatal: bind 0.0.0.0 port 25: Address in use\n")
+    assert (tmp_path / "words").read_text() == "postfix/master[1]: fatal: bind 0.0.0.0 port 25: Address in use\n"
+
+
+def test_probe_sources_are_read_from_the_listeners(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plan decides where health checks come from; the forwarder is told by the same file as they are."""
+    monkeypatch.setattr(paths, "LISTENERS", str(tmp_path / "listeners.json"))
+    (tmp_path / "listeners.json").write_text('[["127.0.0.1", 25, "127.0.0.25"], ["fd00::5", 25, "fd00::5"]]')
+    assert read_probe_sources() == {"127.0.0.25", "fd00::5"}

@@ -1,0 +1,1583 @@
+"""Wrong configurations: what each is told, word by word. Every message names the setting and how to mend it.
+
+A user reads these lines when nothing works; they are the product as much as the mail is.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import pytest
+
+from entrypoint.config.settings import DECLARATIONS
+from entrypoint.errors import ConfigurationError, escape_odd
+from tests.unit.material import CA, ENCRYPTED_KEY, KEY, LEAF, OTHER_KEY, make_zip
+from tests.unit.reading import read
+
+SECRET: Final = "Zq9-secret-text"
+BASE: Final = {"RELAYHOST": "smtp.example.com"}
+LOGIN: Final = {"RELAYHOST_USERNAME": "user@example.com", "RELAYHOST_PASSWORD": SECRET}
+
+
+@dataclass(frozen=True)
+class Case:
+    """An environment on top of BASE, the files beside it, and all that is said."""
+
+    name: str
+    environ: Mapping[str, str]
+    messages: tuple[str, ...]
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+
+CASES: Final = (
+    Case(
+        "relayhost_missing",
+        {"RELAYHOST": ""},
+        (
+            (
+                "RELAYHOST: it is not set. Name the server that takes your mail, for example "
+                "RELAYHOST=[smtp.example.com]:587."
+            ),
+        ),
+    ),
+    Case(
+        "relayhost_bracket_open",
+        {"RELAYHOST": "[smtp.example.com:587"},
+        (("RELAYHOST=[smtp.example.com:587: the bracket is not closed. Write RELAYHOST=[smtp.example.com]:587."),),
+    ),
+    Case(
+        "relayhost_bracket_closed_only",
+        {"RELAYHOST": "smtp.example.com]:587"},
+        (("RELAYHOST=smtp.example.com]:587: the bracket is not opened. Write RELAYHOST=[smtp.example.com]:587."),),
+    ),
+    Case(
+        "relayhost_text_after_bracket",
+        {"RELAYHOST": "[smtp.example.com]587"},
+        (("RELAYHOST=[smtp.example.com]587: '587' follows the bracket. Write RELAYHOST=[smtp.example.com]:587."),),
+    ),
+    Case(
+        "relayhost_url",
+        {"RELAYHOST": "smtp://smtp.example.com:587"},
+        (
+            (
+                "RELAYHOST=smtp://smtp.example.com:587: it is a URL. Write the host and the port alone: "
+                "RELAYHOST=[smtp.example.com]:587."
+            ),
+        ),
+    ),
+    Case(
+        "relayhost_url_with_login",
+        {"RELAYHOST": f"smtps://user:{SECRET}@smtp.example.com"},
+        ("RELAYHOST: it is a URL. Write the host and the port alone: RELAYHOST=[smtp.example.com]:587.",),
+    ),
+    Case(
+        "relayhost_with_login",
+        {"RELAYHOST": f"user:{SECRET}@smtp.example.com"},
+        (
+            (
+                "RELAYHOST: it contains an @ sign. The user name goes into RELAYHOST_USERNAME; here write only "
+                "RELAYHOST=[smtp.example.com]:587."
+            ),
+        ),
+    ),
+    Case(
+        "relayhost_line_of_sasl_passwd",
+        {"RELAYHOST": f"[smtp.example.com]:587 user:{SECRET}"},
+        ("RELAYHOST: it contains a blank. Write one host and one port: RELAYHOST=[smtp.example.com]:587.",),
+    ),
+    Case(
+        "relayhost_no_host",
+        {"RELAYHOST": ":587"},
+        ("RELAYHOST=:587: the host is missing. Write RELAYHOST=[smtp.example.com]:587.",),
+    ),
+    Case(
+        "relayhost_port_word",
+        {"RELAYHOST": "smtp.example.com:smtpz"},
+        (
+            (
+                "RELAYHOST=smtp.example.com:smtpz: 'smtpz' is not a port. Write a number from 1 to 65535, or "
+                "smtp, submission or submissions."
+            ),
+        ),
+    ),
+    Case(
+        "relayhost_port_zero",
+        {"RELAYHOST": "smtp.example.com:0"},
+        (
+            (
+                "RELAYHOST=smtp.example.com:0: '0' is not a port. Write a number from 1 to 65535, or smtp, "
+                "submission or submissions."
+            ),
+        ),
+    ),
+    Case(
+        "relayhost_port_too_high",
+        {"RELAYHOST": "smtp.example.com:65536"},
+        (
+            (
+                "RELAYHOST=smtp.example.com:65536: '65536' is not a port. Write a number from 1 to 65535, or "
+                "smtp, submission or submissions."
+            ),
+        ),
+    ),
+    Case(
+        "relayhost_bare_ipv6",
+        {"RELAYHOST": "2001:db8::25"},
+        ("RELAYHOST=2001:db8::25: an IPv6 address needs brackets. Write RELAYHOST=[2001:db8::25]:587.",),
+    ),
+    Case(
+        "relayhost_zone",
+        {"RELAYHOST": "[fe80::25%eth0]"},
+        (
+            (
+                "RELAYHOST=[fe80::25%eth0]: 'fe80::25%eth0' has a zone. Write the address without what follows "
+                "the % sign."
+            ),
+        ),
+    ),
+    Case(
+        "relayhost_label",
+        {"RELAYHOST": "-smtp.example.com"},
+        (
+            (
+                "RELAYHOST=-smtp.example.com: '-smtp.example.com' is not a host name. Write a name such as "
+                "smtp.example.com."
+            ),
+        ),
+    ),
+    Case(
+        "relayhost_unicode",
+        {"RELAYHOST": "bücher.example"},
+        (
+            (
+                "RELAYHOST=bücher.example: 'bücher.example' is not an ASCII host name. Write its A-label, for "
+                "example xn--bcher-kva.example."
+            ),
+        ),
+    ),
+    Case(
+        "relayhost_half_address",
+        {"RELAYHOST": "192.0.2"},
+        (
+            (
+                "RELAYHOST=192.0.2: '192.0.2' is neither a host name nor an address. Write a name such as "
+                "smtp.example.com."
+            ),
+        ),
+    ),
+    Case(
+        "relayhost_address_with_secure",
+        {"RELAYHOST": "[192.0.2.25]:587"},
+        (
+            (
+                "RELAYHOST=[192.0.2.25]:587: it is an IP address, and Postfix finds only names in a certificate. "
+                "Write the host's name; or name it in TLS_POLICY_TABLE: '[192.0.2.25]:587 secure "
+                "match=smtp.example.com'; or set RELAYHOST_TLS=fingerprint."
+            ),
+        ),
+    ),
+    Case(
+        "relayhost_not_utf8",
+        {"RELAYHOST": "smtp\udcff.example.com"},
+        ("RELAYHOST=smtp\\udcff.example.com: it is not UTF-8 text. Write it in UTF-8.",),
+    ),
+    Case(
+        "relayhost_mx_word",
+        {"RELAYHOST_MX": "maybe"},
+        ("RELAYHOST_MX=maybe: it is neither yes nor no. Write yes or no.",),
+    ),
+    Case(
+        "relayhost_mx_with_brackets",
+        {"RELAYHOST": "[example.com]", "RELAYHOST_MX": "yes"},
+        (
+            (
+                "RELAYHOST_MX=yes: RELAYHOST is in brackets, which forbid an MX lookup. Write "
+                "RELAYHOST=example.com without brackets, or remove RELAYHOST_MX."
+            ),
+        ),
+    ),
+    Case(
+        "username_colon",
+        {"RELAYHOST_USERNAME": f"user:{SECRET}", "RELAYHOST_PASSWORD": SECRET},
+        (
+            (
+                "RELAYHOST_USERNAME: it contains a colon, and Postfix would take what follows for the password. "
+                "Use a user name without a colon, for example user@example.com."
+            ),
+        ),
+    ),
+    Case(
+        "username_line_break",
+        {"RELAYHOST_USERNAME": "user\nother", "RELAYHOST_PASSWORD": SECRET},
+        (
+            (
+                "RELAYHOST_USERNAME: it contains a line break, which a Postfix table cannot carry. Remove it; a "
+                "file may end with one line break, which is not counted."
+            ),
+        ),
+    ),
+    Case(
+        "username_alone",
+        {"RELAYHOST_USERNAME": "user@example.com"},
+        (
+            (
+                "RELAYHOST_USERNAME=user@example.com: there is a user name but no RELAYHOST_PASSWORD. Set "
+                "RELAYHOST_PASSWORD_FILE=/run/secrets/password as well, or neither."
+            ),
+        ),
+    ),
+    Case(
+        "password_alone",
+        {"RELAYHOST_PASSWORD": SECRET},
+        (
+            (
+                "RELAYHOST_PASSWORD: there is a password but no RELAYHOST_USERNAME. Set "
+                "RELAYHOST_USERNAME=user@example.com as well, or neither."
+            ),
+        ),
+    ),
+    Case(
+        "password_line_break",
+        {**LOGIN, "RELAYHOST_PASSWORD": f"{SECRET}\nmore"},
+        (
+            (
+                "RELAYHOST_PASSWORD: it contains a line break, which a Postfix table cannot carry. Remove it; a "
+                "file may end with one line break, which is not counted."
+            ),
+        ),
+    ),
+    Case(
+        "password_carriage_return",
+        {**LOGIN, "RELAYHOST_PASSWORD": f"{SECRET}\r"},
+        (
+            (
+                "RELAYHOST_PASSWORD: it contains a carriage return, which a Postfix table cannot carry. Remove "
+                "it; a file may end with one line break, which is not counted."
+            ),
+        ),
+    ),
+    Case(
+        "password_leading_blank",
+        {**LOGIN, "RELAYHOST_PASSWORD": f" {SECRET}"},
+        (
+            (
+                "RELAYHOST_PASSWORD: it begins or ends with a blank, which a Postfix table would drop. Remove the"
+                " blank, or choose another value at the upstream."
+            ),
+        ),
+    ),
+    Case(
+        "password_trailing_tab",
+        {**LOGIN, "RELAYHOST_PASSWORD": f"{SECRET}\t"},
+        (
+            (
+                "RELAYHOST_PASSWORD: it begins or ends with a blank, which a Postfix table would drop. Remove the"
+                " blank, or choose another value at the upstream."
+            ),
+        ),
+    ),
+    Case(
+        "password_control_character",
+        {**LOGIN, "RELAYHOST_PASSWORD": f"{SECRET}\x1b"},
+        (("RELAYHOST_PASSWORD: it contains a control character. Remove it, or choose another value at the upstream."),),
+    ),
+    Case(
+        "password_delete_character",
+        {**LOGIN, "RELAYHOST_PASSWORD": f"\x7f{SECRET}"},
+        (("RELAYHOST_PASSWORD: it contains a control character. Remove it, or choose another value at the upstream."),),
+    ),
+    Case(
+        "password_not_utf8",
+        {**LOGIN, "RELAYHOST_PASSWORD": f"{SECRET}\udcff"},
+        ("RELAYHOST_PASSWORD: it is not UTF-8 text. Write it in UTF-8.",),
+    ),
+    Case(
+        "password_file_line_breaks",
+        {"RELAYHOST_USERNAME": "user", "RELAYHOST_PASSWORD_FILE": "./secret"},
+        (
+            (
+                "RELAYHOST_PASSWORD_FILE: it contains a line break, which a Postfix table cannot carry. Remove "
+                "it; a file may end with one line break, which is not counted."
+            ),
+        ),
+        files={"secret": f"{SECRET}\n\n".encode()},
+    ),
+    Case(
+        "password_file_carriage_return",
+        {"RELAYHOST_USERNAME": "user", "RELAYHOST_PASSWORD_FILE": "./secret"},
+        (
+            (
+                "RELAYHOST_PASSWORD_FILE: it contains a carriage return, which a Postfix table cannot carry. "
+                "Remove it; a file may end with one line break, which is not counted."
+            ),
+        ),
+        files={"secret": f"{SECRET}\r".encode()},
+    ),
+    Case(
+        "password_file_missing",
+        {"RELAYHOST_USERNAME": "user", "RELAYHOST_PASSWORD_FILE": "./missing"},
+        (
+            (
+                "RELAYHOST_PASSWORD_FILE=./missing: the file cannot be read (No such file or directory). Mount the "
+                "secret at that path, readable for root; docs/secrets.md shows how."
+            ),
+        ),
+    ),
+    Case(
+        "password_file_empty",
+        {"RELAYHOST_USERNAME": "user", "RELAYHOST_PASSWORD_FILE": "./secret"},
+        (("RELAYHOST_PASSWORD_FILE=./secret: the file is empty. Write the value into it, or remove the variable."),),
+        files={"secret": b"\n"},
+    ),
+    Case(
+        "password_file_not_utf8",
+        {"RELAYHOST_USERNAME": "user", "RELAYHOST_PASSWORD_FILE": "./secret"},
+        ("RELAYHOST_PASSWORD_FILE: the file is not UTF-8 text. Save it as UTF-8.",),
+        files={"secret": b"\xff\xfe"},
+    ),
+    Case(
+        "password_file_too_big",
+        {"RELAYHOST_USERNAME": "user", "RELAYHOST_PASSWORD_FILE": "./secret"},
+        (("RELAYHOST_PASSWORD_FILE=./secret: the file is larger than 8 MiB. Give the path of the secret itself."),),
+        files={"secret": b"x" * (8 * 2**20 + 1)},
+    ),
+    Case(
+        "password_file_is_directory",
+        {"RELAYHOST_USERNAME": "user", "RELAYHOST_PASSWORD_FILE": "."},
+        (
+            (
+                "RELAYHOST_PASSWORD_FILE: the file cannot be read (Is a directory). Mount the secret at that "
+                "path, readable for root; docs/secrets.md shows how."
+            ),
+        ),
+    ),
+    Case(
+        "password_and_file",
+        {**LOGIN, "RELAYHOST_PASSWORD_FILE": "./secret"},
+        (
+            (
+                "RELAYHOST_PASSWORD: RELAYHOST_PASSWORD and RELAYHOST_PASSWORD_FILE are both set, and only one "
+                "can be meant. Remove one of them; RELAYHOST_PASSWORD_FILE keeps a secret out of the container's "
+                "description."
+            ),
+        ),
+        files={"secret": SECRET.encode()},
+    ),
+    Case(
+        "relayhost_and_file",
+        {"RELAYHOST_FILE": "host"},
+        (
+            (
+                "RELAYHOST: RELAYHOST and RELAYHOST_FILE are both set, and only one can be meant. Remove one of "
+                "them; RELAYHOST_FILE keeps a secret out of the container's description."
+            ),
+        ),
+        files={"host": b"smtp.example.com"},
+    ),
+    Case(
+        "auth_word",
+        {"RELAYHOST_AUTH": "kerberos"},
+        (("RELAYHOST_AUTH=kerberos: it is not one of the words that this setting knows. Write password or none."),),
+    ),
+    Case(
+        "auth_password_without_credentials",
+        {"RELAYHOST_AUTH": "password"},
+        (
+            (
+                "RELAYHOST_AUTH=password: there are no credentials to log in with. Set RELAYHOST_USERNAME and "
+                "RELAYHOST_PASSWORD_FILE, or RELAYHOST_AUTH=none."
+            ),
+        ),
+    ),
+    Case(
+        "auth_none_with_credentials",
+        {**LOGIN, "RELAYHOST_AUTH": "none"},
+        (
+            (
+                "RELAYHOST_AUTH=none: there is a user name that would never be used. Remove RELAYHOST_USERNAME "
+                "and RELAYHOST_PASSWORD, or RELAYHOST_AUTH."
+            ),
+        ),
+    ),
+    Case(
+        "mechanism",
+        {"SMTP_SASL_MECHANISM_FILTER": "plain, lo/gin"},
+        (
+            (
+                "SMTP_SASL_MECHANISM_FILTER=plain, lo/gin: 'lo/gin' is not a SASL mechanism. Write, for example, "
+                "'plain, login' or '!plain'."
+            ),
+        ),
+    ),
+    Case(
+        "mechanism_empty_list",
+        {"SMTP_SASL_MECHANISM_FILTER": " , "},
+        ("SMTP_SASL_MECHANISM_FILTER= , : the list has no items. Leave it unset, or name at least one.",),
+    ),
+    Case(
+        "tls_word",
+        {"RELAYHOST_TLS": "strict"},
+        (
+            (
+                "RELAYHOST_TLS=strict: 'strict' is not a TLS level. Write secure, verify, fingerprint, dane-only,"
+                " dane, encrypt, may or none."
+            ),
+        ),
+    ),
+    Case(
+        "tls_line_break",
+        {"RELAYHOST_TLS": "secure\nsmtpd_relay_restrictions = permit"},
+        (
+            (
+                "RELAYHOST_TLS: 'secure\\nsmtpd_relay_restrictions = permit' is not a TLS level. Write secure, "
+                "verify, fingerprint, dane-only, dane, encrypt, may or none."
+            ),
+        ),
+    ),
+    Case(
+        "tls_fingerprint_without_one",
+        {"RELAYHOST_TLS": "fingerprint"},
+        (
+            (
+                "RELAYHOST_TLS=fingerprint: there is no fingerprint to compare with. Set RELAYHOST_FINGERPRINT to"
+                " the SHA-256 of the upstream's certificate, AB:CD:..."
+            ),
+        ),
+    ),
+    Case(
+        "tls_may_with_credentials",
+        {**LOGIN, "RELAYHOST_TLS": "may"},
+        (
+            (
+                "RELAYHOST_TLS=may: the password for [smtp.example.com] could be sent without TLS. Write secure, "
+                "or verify, or remove the credentials. To send it in the clear over a network that nobody else "
+                "can reach: RELAYHOST_CLEARTEXT_AUTH=yes."
+            ),
+        ),
+    ),
+    Case(
+        "tls_none_with_credentials",
+        {**LOGIN, "RELAYHOST_TLS": "NONE"},
+        (
+            (
+                "RELAYHOST_TLS=none: the password for [smtp.example.com] could be sent without TLS. Write secure,"
+                " or verify, or remove the credentials. To send it in the clear over a network that nobody else "
+                "can reach: RELAYHOST_CLEARTEXT_AUTH=yes."
+            ),
+        ),
+    ),
+    Case(
+        "tls_dane_with_credentials",
+        {**LOGIN, "RELAYHOST_TLS": "dane"},
+        (
+            (
+                "RELAYHOST_TLS=dane: the password for [smtp.example.com] could be sent without TLS. Write secure,"
+                " or verify, or remove the credentials. To send it in the clear over a network that nobody else "
+                "can reach: RELAYHOST_CLEARTEXT_AUTH=yes."
+            ),
+        ),
+    ),
+    Case(
+        "tls_none_on_465",
+        {"RELAYHOST": "smtp.example.com:465", "RELAYHOST_TLS": "none"},
+        (
+            (
+                "RELAYHOST=[smtp.example.com]:465: port 465 is TLS from the first byte, and its level is none. "
+                "Write port 587 or 25, or a level of encrypt or better."
+            ),
+        ),
+    ),
+    Case(
+        "cleartext_auth_word",
+        {"RELAYHOST_CLEARTEXT_AUTH": "sure"},
+        ("RELAYHOST_CLEARTEXT_AUTH=sure: it is neither yes nor no. Write yes or no.",),
+    ),
+    Case(
+        "fingerprint_short",
+        {"RELAYHOST_TLS": "fingerprint", "RELAYHOST_FINGERPRINT": "AB:CD"},
+        (
+            (
+                "RELAYHOST_FINGERPRINT=AB:CD: 'AB:CD' is not a SHA-256 fingerprint. Write 64 hexadecimal digits "
+                "as 'openssl x509 -noout -fingerprint -sha256' prints them."
+            ),
+        ),
+    ),
+    Case(
+        "fingerprint_never_used",
+        {"RELAYHOST_FINGERPRINT": "ab" * 32},
+        (
+            (
+                "RELAYHOST_FINGERPRINT: RELAYHOST_TLS=secure never looks at it. Set RELAYHOST_TLS=fingerprint, or"
+                " remove the fingerprint."
+            ),
+        ),
+    ),
+    Case(
+        "ca_word",
+        {"RELAYHOST_CA": "debian"},
+        (
+            (
+                "RELAYHOST_CA=debian: it is neither the word system nor PEM text. Write system, or give the path "
+                "of a CA file in RELAYHOST_CA_FILE."
+            ),
+        ),
+    ),
+    Case(
+        "ca_leaf",
+        {"RELAYHOST_CA": LEAF},
+        (
+            (
+                "RELAYHOST_CA: 'CN=smtp.example.com' is not a CA but a server's or client's certificate. Give the"
+                " certificate of the CA that issued it, or pin it with RELAYHOST_TLS=fingerprint."
+            ),
+        ),
+    ),
+    Case(
+        "ca_leaf_file",
+        {"RELAYHOST_CA_FILE": "ca.pem"},
+        (
+            (
+                "RELAYHOST_CA_FILE: 'CN=smtp.example.com' is not a CA but a server's or client's certificate. "
+                "Give the certificate of the CA that issued it, or pin it with RELAYHOST_TLS=fingerprint."
+            ),
+        ),
+        files={"ca.pem": LEAF.encode()},
+    ),
+    Case(
+        "ca_with_private_key",
+        {"RELAYHOST_CA_FILE": "ca.pem"},
+        (
+            (
+                "RELAYHOST_CA_FILE: it holds a private key, which does not belong here. Remove everything but the"
+                " certificates, and replace that key: it was shared."
+            ),
+        ),
+        files={"ca.pem": (CA + KEY).encode()},
+    ),
+    Case(
+        "ca_with_private_key_on_one_line",
+        {"RELAYHOST_CA": f"-----BEGIN PRIVATE KEY----- {SECRET}"},
+        (
+            (
+                "RELAYHOST_CA: it holds a private key, which does not belong here. Remove everything but the "
+                "certificates, and replace that key: it was shared."
+            ),
+        ),
+    ),
+    Case(
+        "ca_garbage",
+        {"RELAYHOST_CA_FILE": "ca.der"},
+        (
+            (
+                "RELAYHOST_CA_FILE: it holds no certificate in PEM, DER, PKCS #7 or ZIP. Give the PEM file that "
+                "begins with -----BEGIN CERTIFICATE-----."
+            ),
+        ),
+        files={"ca.der": b"\x30\x82garbage"},
+    ),
+    Case(
+        "ca_broken_pem",
+        {"RELAYHOST_CA_FILE": "ca.pem"},
+        (
+            (
+                "RELAYHOST_CA_FILE: its PEM text cannot be read as a certificate. Check it with 'openssl x509 -in"
+                " file.pem -noout -text'."
+            ),
+        ),
+        files={"ca.pem": CA.replace("M", "#").encode()},
+    ),
+    Case(
+        "ca_zip_without_certificates",
+        {"RELAYHOST_CA_FILE": "ca.zip"},
+        (
+            (
+                "RELAYHOST_CA_FILE: the ZIP holds no certificate. Give the PEM file that begins with -----BEGIN "
+                "CERTIFICATE-----."
+            ),
+        ),
+        files={"ca.zip": make_zip({"readme.txt": b"nothing"})},
+    ),
+    Case(
+        "ca_zip_with_private_key",
+        {"RELAYHOST_CA_FILE": "ca.zip"},
+        (
+            (
+                "RELAYHOST_CA_FILE: it holds a private key, which does not belong here. Remove everything but the"
+                " certificates, and replace that key: it was shared."
+            ),
+        ),
+        files={"ca.zip": make_zip({"ca.pem": CA.encode(), "key.pem": KEY.encode()})},
+    ),
+    Case(
+        "ca_zip_broken",
+        {"RELAYHOST_CA_FILE": "ca.zip"},
+        (
+            (
+                "RELAYHOST_CA_FILE: the ZIP cannot be read. Give the PEM file that begins with -----BEGIN "
+                "CERTIFICATE-----."
+            ),
+        ),
+        files={"ca.zip": make_zip({"ca.pem": CA.encode()})[:60]},
+    ),
+    Case(
+        "ca_zip_bomb",
+        {"RELAYHOST_CA_FILE": "ca.zip"},
+        (
+            (
+                "RELAYHOST_CA_FILE: the ZIP unpacks to more than 4 MiB. Give the PEM file that begins with "
+                "-----BEGIN CERTIFICATE-----."
+            ),
+        ),
+        files={"ca.zip": make_zip({"ca.pem": b"0" * (5 * 2**20)})},
+    ),
+    Case(
+        "ca_too_big",
+        {"RELAYHOST_CA_FILE": "ca.pem"},
+        (
+            (
+                "RELAYHOST_CA_FILE: it is larger than 4 MiB, so it is not a CA file. Give the PEM file that "
+                "begins with -----BEGIN CERTIFICATE-----."
+            ),
+        ),
+        files={"ca.pem": b"x" * (5 * 2**20)},
+    ),
+    Case(
+        "ca_never_used",
+        {"RELAYHOST_CA": CA, "RELAYHOST_TLS": "encrypt"},
+        (("RELAYHOST_CA: RELAYHOST_TLS=encrypt never looks at a CA. Set RELAYHOST_TLS=secure, or remove the CA."),),
+    ),
+    Case(
+        "policy_no_level",
+        {"TLS_POLICY_TABLE": "smtp.example.com"},
+        (
+            (
+                "TLS_POLICY_TABLE=smtp.example.com: line 1 names 'smtp.example.com' but no level. Write, for "
+                "example, 'smtp.example.com secure'."
+            ),
+        ),
+    ),
+    Case(
+        "policy_level",
+        {"TLS_POLICY_TABLE": "# old\nsmtp.example.com MUSTN"},
+        (
+            (
+                "TLS_POLICY_TABLE: line 2: 'MUSTN' is not a TLS level. Write secure, verify, fingerprint, "
+                "dane-only, dane, encrypt, may or none."
+            ),
+        ),
+    ),
+    Case(
+        "policy_attribute",
+        {"TLS_POLICY_TABLE": "smtp.example.com secure matches=x"},
+        (
+            (
+                "TLS_POLICY_TABLE=smtp.example.com secure matches=x: line 1: 'matches=x' is not an attribute of a"
+                " TLS policy. Write name=value, the name being ciphers, exclude, match, protocols, servername or "
+                "tafile (postconf(5) smtp_tls_policy_maps)."
+            ),
+        ),
+    ),
+    Case(
+        "policy_attribute_control_character",
+        {"TLS_POLICY_TABLE": "smtp.example.com secure match=\x01"},
+        (
+            (
+                "TLS_POLICY_TABLE=smtp.example.com secure match=\\x01: line 1: 'match=\\x01' contains a control "
+                "character. Remove it."
+            ),
+        ),
+    ),
+    Case(
+        "policy_destination",
+        {"TLS_POLICY_TABLE": "[smtp.example.com secure"},
+        (("TLS_POLICY_TABLE=[smtp.example.com secure: line 1: the bracket is not closed. Write [smtp.example.com]."),),
+    ),
+    Case(
+        "policy_twice",
+        {"TLS_POLICY_TABLE": "smtp.example.com secure\nSMTP.example.com may"},
+        (("TLS_POLICY_TABLE: line 2 names 'SMTP.example.com' a second time. Keep one line for each destination."),),
+    ),
+    Case(
+        "policy_fingerprint_without_match",
+        {"TLS_POLICY_TABLE": "smtp.example.com fingerprint"},
+        (
+            (
+                "TLS_POLICY_TABLE=smtp.example.com fingerprint: line 1: the level fingerprint has no fingerprint "
+                "to match. Write 'smtp.example.com fingerprint match=AB:CD:...'."
+            ),
+        ),
+    ),
+    Case(
+        "policy_weaker_than_credentials",
+        {**LOGIN, "TLS_POLICY_TABLE": "smtp.example.com MAY"},
+        (
+            (
+                "TLS_POLICY_TABLE=[smtp.example.com] may: the password for [smtp.example.com] could be sent "
+                "without TLS. Write secure, or verify, or remove the credentials. To send it in the clear over a "
+                "network that nobody else can reach: RELAYHOST_CLEARTEXT_AUTH=yes."
+            ),
+        ),
+    ),
+    Case(
+        "fallback_bad",
+        {"FALLBACK_RELAYHOST": "[smtp2.example.com"},
+        (
+            (
+                "FALLBACK_RELAYHOST=[smtp2.example.com: the bracket is not closed. Write "
+                "FALLBACK_RELAYHOST=[smtp2.example.com]."
+            ),
+        ),
+    ),
+    Case(
+        "fallback_same",
+        {"FALLBACK_RELAYHOST": "[smtp.example.com]:25"},
+        ("FALLBACK_RELAYHOST=[smtp.example.com]: it is RELAYHOST itself. Name another host, or remove it.",),
+    ),
+    Case(
+        "fallback_other_kind_of_port",
+        {"RELAYHOST": "smtp.example.com:465", "FALLBACK_RELAYHOST": "smtp2.example.com:587"},
+        (
+            (
+                "FALLBACK_RELAYHOST=[smtp2.example.com]:587: one of RELAYHOST and FALLBACK_RELAYHOST has port 465"
+                " and the other has not, and Postfix cannot change between implicit TLS and STARTTLS within a "
+                "delivery. Give both the same kind of port, for example [smtp2.example.com]:465."
+            ),
+        ),
+    ),
+    Case(
+        "fallback_credentials_without_host",
+        {"FALLBACK_RELAYHOST_USERNAME": "user", "FALLBACK_RELAYHOST_PASSWORD": SECRET},
+        (
+            (
+                "FALLBACK_RELAYHOST_USERNAME: there is no FALLBACK_RELAYHOST to log in to. Set "
+                "FALLBACK_RELAYHOST=[smtp2.example.com]:587, or remove its credentials."
+            ),
+        ),
+    ),
+    Case(
+        "fallback_username_alone",
+        {"FALLBACK_RELAYHOST": "smtp2.example.com", "FALLBACK_RELAYHOST_USERNAME": "user"},
+        (
+            (
+                "FALLBACK_RELAYHOST_USERNAME=user: there is a user name but no FALLBACK_RELAYHOST_PASSWORD. Set "
+                "FALLBACK_RELAYHOST_PASSWORD_FILE=/run/secrets/password as well, or neither."
+            ),
+        ),
+    ),
+    Case(
+        "fallback_password_alone",
+        {"FALLBACK_RELAYHOST": "smtp2.example.com", "FALLBACK_RELAYHOST_PASSWORD": SECRET},
+        (
+            (
+                "FALLBACK_RELAYHOST_PASSWORD: there is a password but no FALLBACK_RELAYHOST_USERNAME. Set "
+                "FALLBACK_RELAYHOST_USERNAME=user@example.com as well, or neither."
+            ),
+        ),
+    ),
+    Case(
+        "fallback_mx_with_brackets",
+        {"RELAYHOST_MX": "yes", "FALLBACK_RELAYHOST": "[smtp2.example.com]"},
+        (
+            (
+                "RELAYHOST_MX=yes: FALLBACK_RELAYHOST is in brackets, which forbid an MX lookup. Write "
+                "FALLBACK_RELAYHOST=smtp2.example.com without brackets, or remove RELAYHOST_MX."
+            ),
+        ),
+    ),
+    Case(
+        "concurrency_zero",
+        {"RELAYHOST_CONCURRENCY": "0"},
+        ("RELAYHOST_CONCURRENCY=0: '0' is not a whole number from 1 to 1000. Write, for example, 1.",),
+    ),
+    Case(
+        "concurrency_sign",
+        {"RELAYHOST_CONCURRENCY": "-1"},
+        ("RELAYHOST_CONCURRENCY=-1: '-1' is not a whole number from 1 to 1000. Write, for example, 1.",),
+    ),
+    Case(
+        "rate_delay",
+        {"RELAYHOST_RATE_DELAY": "2 seconds"},
+        (("RELAYHOST_RATE_DELAY=2 seconds: it is not a duration. Write a number with s, m, h or d, for example 20s."),),
+    ),
+    Case(
+        "client_cert_garbage",
+        {"CLIENT_CERT": "certificate", "CLIENT_KEY": KEY},
+        (
+            (
+                "CLIENT_CERT=certificate: its PEM text cannot be read as a certificate. Check it with 'openssl "
+                "x509 -in file.pem -noout -text'."
+            ),
+        ),
+    ),
+    Case(
+        "client_cert_alone",
+        {"CLIENT_CERT": LEAF},
+        (
+            (
+                "CLIENT_CERT: there is a certificate but no CLIENT_KEY. Set "
+                "CLIENT_KEY_FILE=/run/secrets/client-key.pem as well, or neither."
+            ),
+        ),
+    ),
+    Case(
+        "client_key_alone",
+        {"CLIENT_KEY": KEY},
+        (
+            (
+                "CLIENT_KEY: there is a key but no CLIENT_CERT. Set CLIENT_CERT_FILE=/run/secrets/client-cert.pem"
+                " as well, or neither."
+            ),
+        ),
+    ),
+    Case(
+        "client_key_is_certificate",
+        {"CLIENT_CERT": LEAF, "CLIENT_KEY": LEAF},
+        (("CLIENT_KEY: it is not a private key in PEM. Give the file that begins with -----BEGIN PRIVATE KEY-----."),),
+    ),
+    Case(
+        "client_key_encrypted",
+        {"CLIENT_CERT": LEAF, "CLIENT_KEY_FILE": "key.pem"},
+        (
+            (
+                "CLIENT_KEY_FILE: the private key is encrypted, and nobody is there to type its passphrase. "
+                "Decrypt it with 'openssl pkey -in key.pem -out plain.pem' and give plain.pem as a secret file."
+            ),
+        ),
+        files={"key.pem": ENCRYPTED_KEY.encode()},
+    ),
+    Case(
+        "client_key_damaged",
+        {"CLIENT_CERT": LEAF, "CLIENT_KEY": KEY.replace("M", "#")},
+        ("CLIENT_KEY: the private key cannot be read. Check it with 'openssl pkey -in key.pem -noout'.",),
+    ),
+    Case(
+        "client_key_of_another",
+        {"CLIENT_CERT": LEAF, "CLIENT_KEY": OTHER_KEY},
+        (
+            (
+                "CLIENT_KEY: it is not the key of the first certificate in CLIENT_CERT. Give the pair that "
+                "belongs together, the client's own certificate before its intermediates."
+            ),
+        ),
+    ),
+    Case(
+        "client_key_with_cert_none",
+        {"CLIENT_CERT": "none", "CLIENT_KEY": KEY},
+        (
+            (
+                "CLIENT_CERT=none: there is a CLIENT_KEY that would never be used. Remove CLIENT_KEY, or give its"
+                " certificate in CLIENT_CERT_FILE."
+            ),
+        ),
+    ),
+    Case(
+        "client_cert_is_private_key_on_one_line",
+        {"CLIENT_CERT": f"-----BEGIN PRIVATE KEY----- {SECRET}", "CLIENT_KEY": KEY},
+        (
+            (
+                "CLIENT_CERT: it holds a private key, which does not belong here. Remove everything but the "
+                "certificates, and replace that key: it was shared."
+            ),
+        ),
+    ),
+    Case(
+        "client_cert_subject",
+        {"CLIENT_CERT_SUBJECT": "relay"},
+        (
+            (
+                "CLIENT_CERT_SUBJECT=relay: it is not a distinguished name (RFC 4514). Write, for example, "
+                "CN=relay.example.com,O=Example."
+            ),
+        ),
+    ),
+    Case(
+        "client_cert_subject_without_use",
+        {"CLIENT_CERT": LEAF, "CLIENT_KEY": KEY, "CLIENT_CERT_SUBJECT": "CN=relay"},
+        (
+            (
+                "CLIENT_CERT_SUBJECT=CN=relay: CLIENT_CERT already has a subject; this one is for a certificate "
+                "that is made here. Remove one of the two."
+            ),
+        ),
+    ),
+    Case(
+        "client_cert_days",
+        {"CLIENT_CERT_DAYS": "30"},
+        ("CLIENT_CERT_DAYS=30: '30' is not a whole number from 31 to 36500. Write, for example, 31.",),
+    ),
+    Case(
+        "client_key_type",
+        {"CLIENT_KEY_TYPE": "ed25519"},
+        ("CLIENT_KEY_TYPE=ed25519: it is not one of the words that this setting knows. Write ecdsa or rsa.",),
+    ),
+    Case(
+        "myhostname",
+        {"MYHOSTNAME": "my host"},
+        ("MYHOSTNAME=my host: 'my host' is not a host name. Write a name such as smtp.example.com.",),
+    ),
+    Case(
+        "mynetworks_everyone",
+        {"MYNETWORKS": "0.0.0.0/0"},
+        (
+            (
+                "MYNETWORKS=0.0.0.0/0: '0.0.0.0/0' trusts more of the Internet than any site owns and would make "
+                "this an open relay. Name your own networks, each /8 or narrower, for example 10.0.0.0/8."
+            ),
+        ),
+    ),
+    Case(
+        "mynetworks_everyone_ipv6",
+        {"MYNETWORKS": "[::]/0"},
+        (
+            (
+                "MYNETWORKS=[::]/0: '[::]/0' trusts more of the Internet than any site owns and would make this "
+                "an open relay. Name your own networks, each /16 or narrower, for example 2001:db8::/32."
+            ),
+        ),
+    ),
+    Case(
+        "mynetworks_half_the_internet",
+        {"MYNETWORKS": "10.0.0.0/8 0.0.0.0/1"},
+        (
+            (
+                "MYNETWORKS=10.0.0.0/8 0.0.0.0/1: '0.0.0.0/1' trusts more of the Internet than any site owns and "
+                "would make this an open relay. Name your own networks, each /8 or narrower, for example "
+                "10.0.0.0/8."
+            ),
+        ),
+    ),
+    Case(
+        "mynetworks_seven",
+        {"MYNETWORKS": "10.0.0.0/7"},
+        (
+            (
+                "MYNETWORKS=10.0.0.0/7: '10.0.0.0/7' trusts more of the Internet than any site owns and would "
+                "make this an open relay. Name your own networks, each /8 or narrower, for example 10.0.0.0/8."
+            ),
+        ),
+    ),
+    Case(
+        "mynetworks_fifteen_ipv6",
+        {"MYNETWORKS": "2000::/15"},
+        (
+            (
+                "MYNETWORKS=2000::/15: '2000::/15' trusts more of the Internet than any site owns and would make "
+                "this an open relay. Name your own networks, each /16 or narrower, for example 2001:db8::/32."
+            ),
+        ),
+    ),
+    Case(
+        "mynetworks_host_bits",
+        {"MYNETWORKS": "192.0.2.7/24"},
+        (
+            (
+                "MYNETWORKS=192.0.2.7/24: '192.0.2.7/24' has bits set beyond its prefix length. Write "
+                "192.0.2.0/24 for the network, or 192.0.2.7 for the one address."
+            ),
+        ),
+    ),
+    Case(
+        "mynetworks_name",
+        {"MYNETWORKS": "localnet"},
+        (
+            (
+                "MYNETWORKS=localnet: 'localnet' is not a network. Write networks in CIDR form, for example "
+                "192.0.2.0/24 or [2001:db8::]/32."
+            ),
+        ),
+    ),
+    Case(
+        "mynetworks_zone",
+        {"MYNETWORKS": "fe80::%eth0/64"},
+        (
+            (
+                "MYNETWORKS=fe80::%eth0/64: 'fe80::%eth0/64' has a zone. Write the network without what follows "
+                "the % sign."
+            ),
+        ),
+    ),
+    Case(
+        "mynetworks_negated",
+        {"MYNETWORKS": "!192.0.2.1"},
+        (
+            (
+                "MYNETWORKS=!192.0.2.1: '!192.0.2.1' is not a network. Write networks in CIDR form, for example "
+                "192.0.2.0/24 or [2001:db8::]/32."
+            ),
+        ),
+    ),
+    Case(
+        "inet_interfaces_mixed",
+        {"INET_INTERFACES": "all, 192.0.2.1"},
+        (
+            (
+                "INET_INTERFACES=all, 192.0.2.1: a word and addresses are mixed. Write all, loopback-only, or "
+                "addresses of this container."
+            ),
+        ),
+    ),
+    Case(
+        "inet_interfaces_name",
+        {"INET_INTERFACES": "eth0"},
+        (("INET_INTERFACES=eth0: 'eth0' is not an IP address. Write an address such as 192.0.2.10 or 2001:db8::10."),),
+    ),
+    Case(
+        "inet_protocols",
+        {"INET_PROTOCOLS": "ipv5"},
+        (("INET_PROTOCOLS=ipv5: it is not one of the words that this setting knows. Write all, ipv4 or ipv6."),),
+    ),
+    Case(
+        "inet_interfaces_of_other_family",
+        {"INET_PROTOCOLS": "ipv4", "INET_INTERFACES": "192.0.2.1 2001:db8::1"},
+        (
+            (
+                "INET_INTERFACES=2001:db8::1: INET_PROTOCOLS=ipv4 does not listen on it. Remove the address, or "
+                "set INET_PROTOCOLS=all."
+            ),
+        ),
+    ),
+    Case(
+        "proxy_interfaces",
+        {"PROXY_INTERFACES": "192.0.2.300"},
+        (
+            (
+                "PROXY_INTERFACES=192.0.2.300: '192.0.2.300' is neither a host name nor an address. Write a name "
+                "such as smtp.example.com."
+            ),
+        ),
+    ),
+    Case(
+        "listen_ports",
+        {"LISTEN_PORTS": "25 70000"},
+        ("LISTEN_PORTS=25 70000: '70000' is not a whole number from 1 to 65535. Write, for example, 1.",),
+    ),
+    Case(
+        "message_size_limit",
+        {"MESSAGE_SIZE_LIMIT": "25 MB"},
+        (("MESSAGE_SIZE_LIMIT=25 MB: it is not a size. Write bytes, or a number with k, M or G, for example 25M."),),
+    ),
+    Case(
+        "log_format",
+        {"LOG_FORMAT": "xml"},
+        ("LOG_FORMAT=xml: it is not one of the words that this setting knows. Write plain.",),
+    ),
+    Case(
+        "tls_log_level",
+        {"TLS_LOG_LEVEL": "5"},
+        ("TLS_LOG_LEVEL=5: '5' is not a whole number from 0 to 4. Write, for example, 0.",),
+    ),
+    Case(
+        "tz",
+        {"TZ": "Mars/Olympus"},
+        ("TZ=Mars/Olympus: it is not a time zone. Write a name such as Europe/Berlin or UTC.",),
+    ),
+    Case(
+        "unknown_settings",
+        {"UNKNOWN_SETTINGS": "ignore"},
+        (("UNKNOWN_SETTINGS=ignore: it is not one of the words that this setting knows. Write error or warn."),),
+    ),
+    Case(
+        "name_relay_host",
+        {"RELAY_HOST": "smtp.example.com"},
+        (
+            (
+                "RELAY_HOST: there is no such setting. Did you mean RELAYHOST? If it belongs to another program, "
+                "set UNKNOWN_SETTINGS=warn."
+            ),
+        ),
+    ),
+    Case(
+        "name_relayhost_pasword",
+        {"RELAYHOST_PASWORD": SECRET},
+        (
+            (
+                "RELAYHOST_PASWORD: there is no such setting. Did you mean RELAYHOST_PASSWORD? If it belongs to "
+                "another program, set UNKNOWN_SETTINGS=warn."
+            ),
+        ),
+    ),
+    Case(
+        "name_relayhost_pasword_file",
+        {"RELAYHOST_PASWORD_FILE": "/run/secrets/password"},
+        (
+            (
+                "RELAYHOST_PASWORD_FILE: there is no such setting. Did you mean RELAYHOST_PASSWORD_FILE? If it "
+                "belongs to another program, set UNKNOWN_SETTINGS=warn."
+            ),
+        ),
+    ),
+    Case(
+        "name_relayhostpassword",
+        {"RELAYHOSTPASSWORD": SECRET},
+        (
+            (
+                "RELAYHOSTPASSWORD: there is no such setting. Did you mean RELAYHOST_PASSWORD? If it belongs to "
+                "another program, set UNKNOWN_SETTINGS=warn."
+            ),
+        ),
+    ),
+    Case(
+        "name_relayhost_passwd",
+        {"RELAYHOST_PASSWD": SECRET},
+        (
+            (
+                "RELAYHOST_PASSWD: there is no such setting. Did you mean RELAYHOST_PASSWORD? If it belongs to "
+                "another program, set UNKNOWN_SETTINGS=warn."
+            ),
+        ),
+    ),
+    Case(
+        "name_relayhost_port",
+        {"RELAYHOST_PORT": "587"},
+        (
+            (
+                "RELAYHOST_PORT=587: there is no such setting. Put the port into RELAYHOST, for example "
+                "RELAYHOST=[smtp.example.com]:587."
+            ),
+        ),
+    ),
+    Case(
+        "name_mynetwork",
+        {"MYNETWORK": "10.0.0.0/8"},
+        (
+            (
+                "MYNETWORK: there is no such setting. Did you mean MYNETWORKS? If it belongs to another program, "
+                "set UNKNOWN_SETTINGS=warn."
+            ),
+        ),
+    ),
+    Case(
+        "name_listen_port",
+        {"LISTEN_PORT": "25"},
+        (
+            (
+                "LISTEN_PORT: there is no such setting. Did you mean LISTEN_PORTS? If it belongs to another "
+                "program, set UNKNOWN_SETTINGS=warn."
+            ),
+        ),
+    ),
+    Case(
+        "name_lower_case",
+        {"relayhost": "smtp.example.com"},
+        (
+            (
+                "relayhost: there is no such setting. Did you mean RELAYHOST? If it belongs to another program, "
+                "set UNKNOWN_SETTINGS=warn."
+            ),
+        ),
+    ),
+    Case(
+        "name_swapped_letters",
+        {"MYHOSTNMAE": "relay.example.com"},
+        (
+            (
+                "MYHOSTNMAE: there is no such setting. Did you mean MYHOSTNAME? If it belongs to another program,"
+                " set UNKNOWN_SETTINGS=warn."
+            ),
+        ),
+    ),
+    Case(
+        "name_prefix",
+        {"RELAYHOST_TLS_LEVEL": "secure"},
+        (
+            (
+                "RELAYHOST_TLS_LEVEL: there is no such setting. Did you mean RELAYHOST_TLS? If it belongs to "
+                "another program, set UNKNOWN_SETTINGS=warn."
+            ),
+        ),
+    ),
+    Case(
+        "name_line_break",
+        {"RELAYHOST_\x1bX": "1"},
+        (
+            (
+                "RELAYHOST_\\x1bX: there is no such setting. Did you mean RELAYHOST_MX? If it belongs to another "
+                "program, set UNKNOWN_SETTINGS=warn."
+            ),
+        ),
+    ),
+    Case(
+        "name_coming",
+        {"DRAIN_TIMEOUT": "20s"},
+        (
+            (
+                "DRAIN_TIMEOUT: this version of authrelay does not have that setting yet. Remove it, or use a "
+                "version that has it."
+            ),
+        ),
+    ),
+    Case(
+        "name_coming_file",
+        {"OAUTH2_CLIENT_SECRET_FILE": "/run/secrets/oauth"},
+        (
+            (
+                "OAUTH2_CLIENT_SECRET_FILE: this version of authrelay does not have that setting yet. Remove it, "
+                "or use a version that has it."
+            ),
+        ),
+    ),
+    Case(
+        "parameter_typo",
+        {"POSTFIX_smtp_helo_nam": "relay"},
+        ("POSTFIX_smtp_helo_nam: Postfix has no such parameter. Did you mean POSTFIX_smtp_helo_name?",),
+    ),
+    Case(
+        "parameter_case",
+        {"POSTFIX_smtp_tls_cafile": "/ca.pem"},
+        ("POSTFIX_smtp_tls_cafile: Postfix has no such parameter. Did you mean POSTFIX_smtp_tls_CAfile?",),
+    ),
+    Case(
+        "parameter_unlike_any",
+        {"POSTFIX_zzz": "1"},
+        ("POSTFIX_zzz: Postfix has no such parameter. See postconf(5) for the names, or remove it.",),
+    ),
+    Case(
+        "parameter_owned",
+        {"POSTFIX_queue_directory": "/queue"},
+        (
+            (
+                "POSTFIX_queue_directory: it cannot be changed, because the image has its files, volumes and "
+                "users there. Remove it."
+            ),
+        ),
+    ),
+    Case(
+        "parameter_owned_log",
+        {"POSTFIX_maillog_file": "/dev/stdout"},
+        (
+            (
+                "POSTFIX_maillog_file: it cannot be changed, because the log forwarder would no longer see "
+                "Postfix's lines. Remove it."
+            ),
+        ),
+    ),
+    Case(
+        "parameter_owned_instance",
+        {"POSTFIX_multi_instance_enable": "yes"},
+        (("POSTFIX_multi_instance_enable: it cannot be changed, because one container runs one Postfix. Remove it."),),
+    ),
+    Case(
+        "parameter_line_break",
+        {"POSTFIX_smtpd_banner": "hello\nrelay_domains = example.com"},
+        (
+            (
+                "POSTFIX_smtpd_banner=hello\\nrelay_domains = example.com: it contains a line break or another "
+                "control character, which would start a new parameter. Write it on one line."
+            ),
+        ),
+    ),
+    Case(
+        "parameter_password_map",
+        {"POSTFIX_smtp_sasl_password_maps": f"static:user:{SECRET}"},
+        (
+            (
+                "POSTFIX_smtp_sasl_password_maps: a password would end up in main.cf, which everyone in the "
+                "container can read. Use RELAYHOST_USERNAME and RELAYHOST_PASSWORD_FILE."
+            ),
+        ),
+    ),
+    Case(
+        "parameter_password_map_second",
+        {"POSTFIX_smtp_sasl_password_maps": f"lmdb:/x, static:user:{SECRET}"},
+        (
+            (
+                "POSTFIX_smtp_sasl_password_maps: a password would end up in main.cf, which everyone in the "
+                "container can read. Use RELAYHOST_USERNAME and RELAYHOST_PASSWORD_FILE."
+            ),
+        ),
+    ),
+    Case(
+        "parameter_password_map_line_break",
+        {"POSTFIX_smtp_sasl_password_maps": f"static:user:{SECRET}\n"},
+        (
+            (
+                "POSTFIX_smtp_sasl_password_maps: it contains a line break or another control character, which "
+                "would start a new parameter. Write it on one line."
+            ),
+        ),
+    ),
+    Case(
+        "parameter_and_file",
+        {"POSTFIX_smtp_helo_name": "relay", "POSTFIX_smtp_helo_name_FILE": "name"},
+        (
+            (
+                "POSTFIX_smtp_helo_name: POSTFIX_smtp_helo_name and POSTFIX_smtp_helo_name_FILE are both set, and"
+                " only one can be meant. Remove one of them; POSTFIX_smtp_helo_name_FILE keeps a secret out of "
+                "the container's description."
+            ),
+        ),
+    ),
+    Case(
+        "parameter_file_not_utf8",
+        {"POSTFIX_smtp_helo_name_FILE": "name"},
+        ("POSTFIX_smtp_helo_name: the file is not UTF-8 text. Save it as UTF-8.",),
+        files={"name": b"\xff"},
+    ),
+    Case(
+        "parameter_not_utf8",
+        {"POSTFIX_smtp_helo_name": "relay\udcff"},
+        ("POSTFIX_smtp_helo_name: it is not UTF-8 text. Write it in UTF-8.",),
+    ),
+    Case(
+        "parameter_port_of_a_person",
+        {"POSTFIX_PORT": "25"},
+        ("POSTFIX_PORT: Postfix has no such parameter. See postconf(5) for the names, or remove it.",),
+    ),
+    Case(
+        "master_line",
+        {"POSTFIX_MASTER_smtp__inet": "smtp inet n - n - - smtpd"},
+        ("POSTFIX_MASTER_smtp__inet: this version of authrelay cannot change master.cf yet. Remove it.",),
+    ),
+    Case(
+        "all_at_once",
+        {
+            "RELAYHOST": "[smtp.example.com",
+            "TZ": "Mars",
+            "LISTEN_PORTS": "0",
+            "MYNETWORK": "10.0.0.0/8",
+            "POSTFIX_mynetwork": "x",
+            "RELAYHOST_PASSWORD_FILE": "./missing",
+        },
+        (
+            "LISTEN_PORTS=0: '0' is not a whole number from 1 to 65535. Write, for example, 1.",
+            (
+                "MYNETWORK: there is no such setting. Did you mean MYNETWORKS? If it belongs to another program, "
+                "set UNKNOWN_SETTINGS=warn."
+            ),
+            "POSTFIX_mynetwork: Postfix has no such parameter. Did you mean POSTFIX_mynetworks?",
+            "RELAYHOST=[smtp.example.com: the bracket is not closed. Write RELAYHOST=[smtp.example.com].",
+            (
+                "RELAYHOST_PASSWORD_FILE=./missing: the file cannot be read (No such file or directory). Mount the "
+                "secret at that path, readable for root; docs/secrets.md shows how."
+            ),
+            "TZ=Mars: it is not a time zone. Write a name such as Europe/Berlin or UTC.",
+        ),
+    ),
+    Case(
+        "several_contradictions",
+        {
+            "RELAYHOST": "[192.0.2.25]:465",
+            "RELAYHOST_USERNAME": "user",
+            "RELAYHOST_FINGERPRINT": "ab" * 32,
+            "CLIENT_KEY": KEY,
+            "FALLBACK_RELAYHOST": "smtp2.example.com",
+        },
+        (
+            (
+                "CLIENT_KEY: there is a key but no CLIENT_CERT. Set CLIENT_CERT_FILE=/run/secrets/client-cert.pem"
+                " as well, or neither."
+            ),
+            (
+                "FALLBACK_RELAYHOST=[smtp2.example.com]: one of RELAYHOST and FALLBACK_RELAYHOST has port 465 and"
+                " the other has not, and Postfix cannot change between implicit TLS and STARTTLS within a "
+                "delivery. Give both the same kind of port, for example [smtp2.example.com]:465."
+            ),
+            (
+                "RELAYHOST=[192.0.2.25]:465: it is an IP address, and Postfix finds only names in a certificate. "
+                "Write the host's name; or name it in TLS_POLICY_TABLE: '[192.0.2.25]:465 secure "
+                "match=smtp.example.com'; or set RELAYHOST_TLS=fingerprint."
+            ),
+            (
+                "RELAYHOST_FINGERPRINT: RELAYHOST_TLS=secure never looks at it. Set RELAYHOST_TLS=fingerprint, or"
+                " remove the fingerprint."
+            ),
+            (
+                "RELAYHOST_USERNAME=user: there is a user name but no RELAYHOST_PASSWORD. Set "
+                "RELAYHOST_PASSWORD_FILE=/run/secrets/password as well, or neither."
+            ),
+        ),
+    ),
+)
+
+
+def _refuse(environ: Mapping[str, str]) -> ConfigurationError:
+    with pytest.raises(ConfigurationError) as caught:
+        read({**BASE, **environ})
+    return caught.value
+
+
+def _lay_out(case: Case, directory: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(directory)
+    for name, content in case.files.items():
+        (directory / name).write_bytes(content)
+
+
+def _name(case: Case) -> str:
+    return case.name
+
+
+@pytest.mark.parametrize("case", CASES, ids=_name)
+def test_wrong_configuration_is_told_what_is_wrong_and_how_to_mend_it(
+    case: Case, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wrong or missing message leaves the user with a container that does not start and no idea why."""
+    _lay_out(case, tmp_path, monkeypatch)
+    error = _refuse(case.environ)
+    assert tuple(str(error).split("\n")) == case.messages
+    assert error.exit_status == 78
+
+
+@pytest.mark.parametrize("case", CASES, ids=_name)
+def test_wrong_configuration_never_shows_a_secret(
+    case: Case, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Container logs are kept, shipped and pasted into tickets; a password in them has to be changed."""
+    _lay_out(case, tmp_path, monkeypatch)
+    secrets = {d.name: f"{SECRET}-{i}" for i, d in enumerate(DECLARATIONS) if d.is_secret}
+    given = {name: value for name, value in secrets.items() if f"{name}_FILE" not in case.environ}
+    spoken = str(_refuse({**given, **case.environ}))
+    assert SECRET not in spoken
+    key_lines = {line for key in (KEY, OTHER_KEY) for line in key.splitlines() if not line.startswith("-")}
+    assert not any(line in spoken for line in key_lines)
+
+
+@pytest.mark.parametrize("case", CASES, ids=_name)
+def test_wrong_configuration_names_its_setting_and_a_remedy_on_one_line(
+    case: Case, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line that does not say which variable to change helps nobody; a line break would forge another line."""
+    _lay_out(case, tmp_path, monkeypatch)
+    error = _refuse(case.environ)
+    names = {d.name for d in DECLARATIONS} | {escape_odd(name.removesuffix("_FILE")) for name in case.environ}
+    for problem in error.problems:
+        line = str(problem)
+        assert escape_odd(problem.setting.removesuffix("_FILE")) in names
+        assert re.fullmatch(r"[^:=]+(=.*)?: .+[.?]", line), line
+        assert problem.what
+        assert problem.remedy
+        assert line.isprintable()
+    assert list(error.problems) == sorted(error.problems, key=str)
+
+
+def test_cases_are_many_and_have_names_of_their_own() -> None:
+    """The table is the contract; a name that is there twice hides a case from whoever looks for it."""
+    names = [case.name for case in CASES]
+    assert len(set(names)) == len(names) >= 55
+
+
+def test_cases_touch_every_setting() -> None:
+    """A setting that nobody has ever given a bad value is one whose message nobody has ever read."""
+    touched = {name.removesuffix("_FILE") for case in CASES for name in case.environ}
+    assert {declaration.name for declaration in DECLARATIONS} - touched == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("HOSTNAME", "3f2a"),
+        ("HOME", "/root"),
+        ("PATH", "/usr/bin"),
+        ("RELAYHOST_SERVICE_HOST", "10.0.0.1"),
+        ("RELAYHOST_SERVICE_PORT", "25"),
+        ("RELAYHOST_SERVICE_PORT_SMTP", "25"),
+        ("RELAYHOST_PORT", "tcp://10.0.0.1:25"),
+        ("RELAYHOST_PORT_25_TCP", "tcp://10.0.0.1:25"),
+        ("RELAYHOST_PORT_25_TCP_ADDR", "10.0.0.1"),
+        ("RELAYHOST_PORT_25_TCP_PORT", "25"),
+        ("RELAYHOST_PORT_25_TCP_PROTO", "tcp"),
+        ("RELAYHOST_PORT_53_UDP", "udp://10.0.0.1:53"),
+        ("POSTFIX_SERVICE_HOST", "10.0.0.2"),
+        ("POSTFIX_SERVICE_PORT", "25"),
+        ("POSTFIX_PORT", "tcp://10.0.0.2:25"),
+        ("POSTFIX_PORT_25_TCP", "tcp://10.0.0.2:25"),
+        ("POSTFIX_PORT_25_TCP_ADDR", "10.0.0.2"),
+        ("MYHOSTNAME_SERVICE_HOST", "10.0.0.3"),
+        ("MYHOSTNAME_PORT", "tcp://10.0.0.3:25"),
+        ("MYNETWORKS_PORT", "tcp://10.0.0.3:25"),
+        ("RELAYHOST_NAME", "/app/relayhost"),
+        ("POSTFIX_NAME", "/app/postfix"),
+        ("RELAYHOST_ENV_LANG", "C"),
+        ("POSTFIX_ENV_LANG", "C"),
+        ("SMTP_HOST", "mail"),
+        ("SMTP_PORT", "25"),
+        ("DATABASE_URL", "postgres://db"),
+        ("TZDIR", "/usr/share/zoneinfo"),
+        ("CLIENT_ID", "7"),
+        ("LIST_ID", "7"),
+        ("TLS_CERT", "/cert.pem"),
+        ("KUBERNETES_PORT", "tcp://10.0.0.1:443"),
+        ("RELAYHOST_USERNAME", ""),
+        ("RELAY_HOST", ""),
+    ],
+)
+def test_variable_of_somebody_else_is_left_alone(name: str, value: str) -> None:
+    """Kubernetes and Docker inject variables by the names of neighbours; none of them may keep mail from flowing."""
+    _, warnings = read({**BASE, name: value})
+    assert warnings == ()
+
+
+def test_unknown_settings_warn_says_the_same_and_goes_on() -> None:
+    """Somebody whose program has such a variable must be able to run without renaming it."""
+    environ = {"RELAY_HOST": "x", "RELAYHOST_PASWORD": SECRET}
+    refusal = _refuse(environ)
+    settings, warnings = read({**BASE, **environ, "UNKNOWN_SETTINGS": "warn"})
+    assert sorted(warnings) == str(refusal).split("\n")
+    assert str(settings.relayhost_nexthop) == "[smtp.example.com]"
+
+
+def test_unknown_settings_warn_still_refuses_a_value_that_is_wrong() -> None:
+    """`warn` is about names; a bad value must not slip through beside them."""
+    assert "TZ=Mars" in str(_refuse({"UNKNOWN_SETTINGS": "warn", "RELAY_HOST": "x", "TZ": "Mars"}))
+
+
+@pytest.mark.parametrize("level", ["may", "dane", "none"])
+def test_cleartext_auth_allows_and_warns(level: str) -> None:
+    """The one way to send a password in the clear is asked for by name, and is said on every start."""
+    _, warnings = read({**BASE, **LOGIN, "RELAYHOST_TLS": level, "RELAYHOST_CLEARTEXT_AUTH": "yes"})
+    assert warnings == (
+        "RELAYHOST_CLEARTEXT_AUTH=yes: the password for [smtp.example.com] may cross the network unprotected",
+    )
+
+
+def test_encrypt_with_credentials_warns_of_an_unchecked_certificate() -> None:
+    """MUST_NOPEERMATCH of old configurations gives the password to whoever answers."""
+    _, warnings = read({**BASE, **LOGIN, "RELAYHOST_TLS": "MUST_NOPEERMATCH"})
+    assert warnings == (
+        "[smtp.example.com] is used at level encrypt: its certificate is not checked, so whoever answers in its place "
+        "gets the password",
+    )
+
+
+def test_policy_line_for_an_unused_host_warns() -> None:
+    """A typing error in the table would silently leave the upstream at another level."""
+    _, warnings = read({**BASE, "TLS_POLICY_TABLE": "smtq.example.com verify"})
+    assert warnings == (
+        "TLS_POLICY_TABLE: the line for 'smtq.example.com' has no effect: mail goes to [smtp.example.com] only",
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "is_weaker"),
+    [
+        ("smtp_tls_security_level", "may", True),
+        ("smtp_tls_security_level", "secure", False),
+        ("smtp_tls_protocols", ">=TLSv1", True),
+        ("smtp_tls_protocols", ">=TLSv1.3", False),
+        ("smtp_sasl_security_options", "noanonymous", True),
+        ("smtp_sasl_security_options", "noplaintext, noanonymous", False),
+        ("smtpd_relay_restrictions", "permit", True),
+        ("smtpd_relay_restrictions", "permit_mynetworks, reject", False),
+        ("mynetworks", "10.0.0.0/8", True),
+        ("relay_domains", "example.com", True),
+        ("smtpd_forbid_bare_newline", "no", True),
+        ("maximal_queue_lifetime", "1d", False),
+    ],
+)
+def test_postfix_parameter_warns_only_where_it_weakens_a_default(name: str, value: str, is_weaker: bool) -> None:
+    """Overrides are for experts; the one that opens the relay must not look like the others."""
+    _, warnings = read({**BASE, f"POSTFIX_{name}": value})
+    assert [warning.startswith(f"POSTFIX_{name}={value} weakens") for warning in warnings] == [True] * is_weaker
+
+
+def test_file_and_variable_give_the_same_value(tmp_path: pathlib.Path) -> None:
+    """One line break at the end of a secret file is an editor's; every other character is the password's."""
+    password = " ".join(["$a", "#b", "c:d", "'e\"", "ü\\"])
+    for ending in ("", "\n", "\r\n"):
+        (tmp_path / "secret").write_bytes((password + ending).encode())
+        settings, _ = read({**BASE, "RELAYHOST_USERNAME": "u", "RELAYHOST_PASSWORD_FILE": str(tmp_path / "secret")})
+        assert settings.relayhost_password is not None
+        assert settings.relayhost_password.reveal() == password

@@ -1,0 +1,64 @@
+"""The end of a container: its last words and its status. What needs processes is in the image tests."""
+
+from __future__ import annotations
+
+import pathlib
+import types
+
+import pytest
+from supervisor.states import SupervisorStates
+
+from entrypoint import paths
+from entrypoint.errors import CommandFailedError
+from entrypoint.services import supervisor
+
+
+def _lose(name: str, mood: int = SupervisorStates.RUNNING) -> tuple[str, int]:
+    """Let a service be lost; return the failure's text and the supervisor's mood then."""
+    root = supervisor._Root(types.SimpleNamespace(mood=mood, loglevel=0))
+    process = types.SimpleNamespace(config=types.SimpleNamespace(name=name), ending="exit status 1")
+    root._end_all(types.SimpleNamespace(process=process))
+    return root.failure, root.options.mood
+
+
+@pytest.fixture(autouse=True)
+def last_words(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    """A place of the test's own for what the forwarder keeps."""
+    monkeypatch.setattr(paths, "LAST_FATAL_LINE", str(tmp_path / "words"))
+    return tmp_path / "words"
+
+
+def test_lost_postfix_ends_the_container_with_what_postfix_said(last_words: pathlib.Path) -> None:
+    """ "exit status 1" sends people to search a log that their platform may not keep."""
+    last_words.write_text("postfix/master[9]: fatal: bind 0.0.0.0 port 25: Address already in use\n")
+    assert _lose("postfix") == (
+        "postfix cannot be kept running: postfix/master[9]: fatal: bind 0.0.0.0 port 25: Address already in use",
+        SupervisorStates.SHUTDOWN,
+    )
+
+
+def test_lost_service_without_words_says_how_it_ended(last_words: pathlib.Path) -> None:
+    """Postfix's words are Postfix's: they must not be given as the reason for another service."""
+    assert _lose("postfix")[0] == "postfix cannot be kept running: exit status 1"
+    last_words.write_text("postfix/master[9]: fatal: x\n")
+    assert _lose("log-forwarder")[0] == "log-forwarder cannot be kept running: exit status 1"
+
+
+def test_service_that_is_lost_while_stopping_is_no_failure() -> None:
+    """A container that was told to stop ends with 0."""
+    assert _lose("postfix", SupervisorStates.SHUTDOWN) == ("", SupervisorStates.SHUTDOWN)
+
+
+@pytest.mark.parametrize(("failure", "status", "word"), [("", 0, "INFO stopped"), ("why", 70, "ERROR why")])
+def test_end_has_a_status_and_one_line(failure: str, status: int, word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last line of a container's log says why it is the last."""
+    lines: list[str] = []
+
+    def end() -> None:
+        if failure:
+            raise CommandFailedError(failure)
+
+    monkeypatch.setattr(supervisor, "supervise", end)
+    monkeypatch.setattr(supervisor, "write_line", lambda severity, text: lines.append(f"{severity} {text}"))
+    assert supervisor.main() == status
+    assert lines == [word]
