@@ -1,0 +1,1 @@
+"""What authrelay costs, beside what a user would pick instead: `python -m bench`."""

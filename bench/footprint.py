@@ -1,0 +1,62 @@
+"""What an idle relay occupies: the image's bytes, its processes, their proportional set size. Runs docker; /proc."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+from bench.engine import Network, Subject, inspect, make_container, run_docker
+from bench.start import wait_for_greeting
+from bench.summary import summarize
+
+_ROUNDS: Final = 3
+
+
+def measure_images(images: Sequence[str]) -> dict[str, int]:
+    """Return each image's size in bytes: the sum of its layers, uncompressed."""
+    return {image: int(inspect(image)["Size"]) for image in images}
+
+
+def measure_idle(subjects: Sequence[Subject], network: Network, idle_seconds: float) -> dict[str, Any]:
+    """Return the processes of each subject and their memory, so many seconds after the first greeting.
+
+    Three containers each, one at a time: two of one image would share pages and look smaller.
+    """
+    samples: dict[str, list[list[dict[str, Any]]]] = {subject.name: [] for subject in subjects}
+    for _ in range(_ROUNDS):
+        for subject in subjects:
+            with make_container(subject, network) as name:
+                run_docker("start", name)
+                wait_for_greeting(network.address)
+                time.sleep(idle_seconds)
+                samples[subject.name].append(_list_processes(name))
+    return {
+        name: {
+            "processes": summarize([len(processes) for processes in rounds]),
+            "pss_kib": summarize([sum(one["pss_kib"] for one in processes) for processes in rounds]),
+            "by_process": rounds[-1],
+        }
+        for name, rounds in samples.items()
+    }
+
+
+def _list_processes(name: str) -> list[dict[str, Any]]:
+    """Return the command and the memory of each process, by its number on the host."""
+    rows = run_docker("top", name, "-eo", "pid,args").splitlines()[1:]
+    pairs = [row.split(None, 1) for row in rows]
+    # A health check that happens to run just now is no part of an idle relay.
+    return [
+        {"command": command, "pss_kib": pss}
+        for pid, command in pairs
+        if "health" not in command and (pss := _read_pss(pid)) is not None
+    ]
+
+
+def _read_pss(pid: str) -> int | None:
+    """Return a process's proportional set size in KiB (proc(5) smaps_rollup); `None` when it has ended meanwhile."""
+    try:
+        with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
+            return next(int(line.split()[1]) for line in file if line.startswith("Pss:"))
+    except (FileNotFoundError, ProcessLookupError):
+        return None

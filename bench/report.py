@@ -1,0 +1,89 @@
+"""The results as text for a terminal. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+START_TARGET: Final = 1.6
+"""The most that a start may take, as a multiple of bare Postfix's."""
+HEALTH_TARGET_MS: Final = 100
+
+_KINDS: Final = (("first", "first start, fresh volumes"), ("restart", "restart"))
+_FIELDS: Final = (
+    ("from_command_ms", "docker start -> 220"),
+    ("from_started_ms", "StartedAt -> 220"),
+    ("configured_ms", "  of it: -> settings read, plan made"),
+    ("master_ms", "  of it: -> master started"),
+)
+
+
+def render_report(results: dict[str, Any]) -> str:
+    """Return all tables."""
+    machine = results["machine"]
+    return "\n".join(
+        [
+            f"{machine['cores']} cores, {machine['processor']}, {machine['memory']}, Linux {machine['kernel']}, "
+            f"{machine['engine']} on {machine['storage']}; load before: {machine['load_before']}, "
+            f"other containers: {machine['other_containers']}",
+            "",
+            *_render_starts(results),
+            "",
+            *_render_idle(results),
+            "",
+            *_render_health(results),
+            "",
+            *_render_steps(results["steps_ms"]),
+            "",
+        ]
+    )
+
+
+def _render_starts(results: dict[str, Any]) -> Iterable[str]:
+    starts = results["starts"]
+    yield f"Start, ms: median (range) of {results['rounds']}{'authrelay':>31}{'bare':>24}{'ratio':>9}"
+    for kind, title in _KINDS:
+        yield f"  {title}"
+        for field, label in _FIELDS:
+            own, bare = starts["authrelay"][kind][field], starts["bare"][kind][field]
+            ratio = results["ratios"][kind].get(field)
+            shown = f"{ratio:9.2f}" if ratio is not None else ""
+            yield f"    {label:<38}{_spread(own):>24}{_spread(bare):>24}{shown}"
+    yield f"  The target is a ratio of at most {START_TARGET} from StartedAt: {_judge(results)}."
+
+
+def _judge(results: dict[str, Any]) -> str:
+    ratios = [results["ratios"][kind]["from_started_ms"] for kind, _ in _KINDS]
+    return "met" if max(ratios) <= START_TARGET else "missed"
+
+
+def _render_idle(results: dict[str, Any]) -> Iterable[str]:
+    yield "Image, MB: " + ", ".join(f"{image} {size / 1e6:.1f}" for image, size in results["image_bytes"].items())
+    for name, idle in results["idle"].items():
+        if idle is None:
+            continue
+        yield (
+            f"{name}, {results['idle_seconds']:.0f} s after the greeting: {idle['processes']['median']:.0f} processes, "
+            f"PSS {idle['pss_kib']['median'] / 1024:.1f} MiB"
+        )
+        for process in idle["by_process"]:
+            yield f"    {process['pss_kib'] / 1024:6.1f} MiB  {process['command'][:80]}"
+
+
+def _render_health(results: dict[str, Any]) -> Iterable[str]:
+    health = results["health"]
+    verdict = "met" if health["cpu_ms"]["median"] < HEALTH_TARGET_MS else "missed"
+    yield f"authrelay health: CPU {_spread(health['cpu_ms'])} ms, wall {_spread(health['wall_ms'])} ms"
+    yield f"  The target is less than {HEALTH_TARGET_MS} ms of CPU: {verdict}."
+
+
+def _render_steps(steps: dict[str, Any]) -> Iterable[str]:
+    yield "Steps of `authrelay run`, ms of wall time, alone in the image: median (range)"
+    for step, summary in steps.items():
+        yield f"    {step:<50}{_spread(summary):>24}"
+
+
+def _spread(summary: dict[str, float] | None) -> str:
+    if summary is None:
+        return "-"
+    return f"{summary['median']:.0f} ({summary['least']:.0f}-{summary['greatest']:.0f})"
