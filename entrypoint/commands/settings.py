@@ -79,7 +79,7 @@ def describe_default(declaration: Declaration) -> str:
     """Return what holds when the setting is unset."""
     if declaration.is_required:
         return "required"
-    return declaration.default if declaration.default is not None else declaration.default_help or "none"
+    return declaration.default if declaration.default is not None else declaration.default_help or "unset"
 
 
 def _escape_cell(text: str) -> str:

@@ -165,7 +165,7 @@ class Settings:
         parse_subject,
         "The subject of the certificate that is made (RFC 4514).",
         group=CERTIFICATE,
-        default_help="CN=<MYHOSTNAME>",
+        default_help="`CN=<MYHOSTNAME>`",
     )
     client_cert_days: int = defaulted(
         parse_integer(31, 36500), "How many days it is valid.", default="10000", group=CERTIFICATE
