@@ -17,7 +17,8 @@ RUN groupadd --gid 101 postfix && groupadd --gid 102 postdrop \
 # Postfix's own files that are no configuration move to where its meta_directory points; /etc/postfix becomes a link to
 # /run, where every start writes the configuration. The names of all parameters are kept for checking POSTFIX_<name>.
 RUN mkdir -p /usr/share/authrelay \
- && postconf -d | sed 's/ =.*//' | sort -u >/usr/share/authrelay/postfix-parameters \
+ && postconf -d >/tmp/parameters && sed 's/ =.*//' /tmp/parameters >/usr/share/authrelay/postfix-parameters \
+ && rm /tmp/parameters \
  && rm -rf /etc/postfix/main.cf* /etc/postfix/master.cf* /etc/postfix/sasl \
  && mv /etc/postfix /usr/share/authrelay/postfix \
  && ln -s /run/authrelay/postfix /etc/postfix \
@@ -57,6 +58,6 @@ LABEL org.opencontainers.image.title="authrelay" \
 EXPOSE 25 587
 VOLUME ["/var/spool/postfix", "/var/lib/authrelay"]
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=30s --timeout=10s --start-period=15s --start-interval=500ms --retries=2 CMD ["authrelay", "health"]
+HEALTHCHECK --interval=30s --timeout=10s --start-period=15s --start-interval=0.5s --retries=2 CMD ["authrelay", "health"]
 ENTRYPOINT ["authrelay"]
 CMD ["run"]
