@@ -15,6 +15,8 @@ from tests.support.upstream import HOSTNAME, Upstream
 
 PASSWORD = "secret"
 LOGIN = "relay@example.test"
+# What Postfix says when a virtual machine's clock steps while it writes a queue file; nothing that we could mend.
+_THE_MACHINE = ("file system clock is", "resetting file time stamps")
 
 
 class Relays:
@@ -76,7 +78,7 @@ class Relays:
         return [
             f"{relay.container.name}: {line.severity} {line.source}: {line.text}"
             for relay in self.made
-            for line in find_complaints(relay.logs(), self._allowed[relay.container.name])
+            for line in find_complaints(relay.logs(), [*_THE_MACHINE, *self._allowed[relay.container.name]])
         ]
 
     def remove(self) -> None:
