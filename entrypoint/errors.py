@@ -45,6 +45,18 @@ class ConfigurationError(StartupError):
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
+class UsageError(StartupError):
+    """The command line cannot be understood (EX_USAGE)."""
+
+    exit_status = 64
+
+
+class UnavailableError(StartupError):
+    """A server without which a start cannot go on does not answer as it must (EX_UNAVAILABLE)."""
+
+    exit_status = 69
+
+
 class BadCertificateError(StartupError):
     """A certificate, key or CA that was given cannot be used (EX_DATAERR)."""
 

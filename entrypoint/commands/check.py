@@ -43,10 +43,10 @@ def describe_relay(settings: Settings, plan: Plan) -> str:
         rows.append(
             ("upstream" if nexthop == settings.relayhost_nexthop else "fallback", f"{nexthop}, {', '.join(words)}")
         )
-    if settings.relayhost_ca is None:
+    if plan.authorities is None:
         rows.append(("trusted CAs", "the system's bundle"))
     else:
-        rows += [("trusted CA", f"{one.subject}, SHA-256 {one.sha256}") for one in settings.relayhost_ca.members]
+        rows += [("trusted CA", f"{one.subject}, SHA-256 {one.sha256}") for one in plan.authorities.members]
     if settings.client_cert is None:
         rows.append(("client certificate", f"made here and kept ({settings.client_key_type})"))
     else:

@@ -47,12 +47,19 @@ def parse_authorities(data: bytes) -> Certificates:
         raise InvalidValue("it is larger than 4 MiB, so it is not a CA file", _PEM_EXAMPLE)
     found = _unpack_zip(data) if data.startswith(b"PK\x03\x04") else _load_any(data)
     for certificate in found:
-        if not _may_sign_certificates(certificate):
+        if not may_sign_certificates(certificate):
             raise InvalidValue(
                 f"'{certificate.subject.rfc4514_string()}' is not a CA but a server's or client's certificate",
                 "Give the certificate of the CA that issued it, or pin it with RELAYHOST_TLS=fingerprint",
             )
     return _describe(found)
+
+
+def keep_pinned(certificates: Certificates, sha256s: tuple[str, ...]) -> Certificates:
+    """Return those that have one of the SHA-256 fingerprints, `AB:CD:...`; none is no error here."""
+    blocks = re.findall(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n", certificates.pem, flags=re.S)
+    kept = [pair for pair in zip(blocks, certificates.members, strict=True) if pair[1].sha256 in sha256s]
+    return Certificates(pem="".join(block for block, _ in kept), members=tuple(member for _, member in kept))
 
 
 def parse_authorities_text(text: str) -> Certificates | None:
@@ -182,7 +189,7 @@ def _unpack_zip(data: bytes) -> list[x509.Certificate]:
     return found
 
 
-def _may_sign_certificates(certificate: x509.Certificate) -> bool:
+def may_sign_certificates(certificate: x509.Certificate) -> bool:
     """Return whether the certificate is a CA; version 1 roots, which have no extensions, count (RFC 5280 4.2.1.9)."""
     from cryptography import x509
 

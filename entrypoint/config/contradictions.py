@@ -9,6 +9,7 @@ from entrypoint.config.nexthop import Nexthop
 from entrypoint.config.parameters import find_weakened
 from entrypoint.config.settings import Settings
 from entrypoint.config.tls import TlsLevel
+from entrypoint.config.web_url import hide_query
 from entrypoint.errors import Problem
 
 
@@ -151,14 +152,43 @@ def _check_tls(settings: Settings) -> Iterator[Problem]:
             remedy="Set RELAYHOST_TLS=fingerprint, or remove the fingerprint",
         )
     used_levels = {settings.find_tls_level(nexthop) for nexthop in settings.nexthops}
-    if settings.relayhost_ca is not None and not any(used.checks_the_authority for used in used_levels):
-        yield Problem(
-            setting="RELAYHOST_CA",
-            what=f"RELAYHOST_TLS={level.value} never looks at a CA",
-            remedy="Set RELAYHOST_TLS=secure, or remove the CA",
-        )
+    for name, value in (("RELAYHOST_CA", settings.relayhost_ca), ("RELAYHOST_CA_URL", settings.relayhost_ca_url)):
+        if value is not None and not any(used.checks_the_authority for used in used_levels):
+            yield Problem(
+                setting=name,
+                what=f"RELAYHOST_TLS={level.value} never looks at a CA",
+                remedy="Set RELAYHOST_TLS=secure, or remove the CA",
+            )
+    yield from _check_fetched_authority(settings)
     for nexthop in settings.nexthops:
         yield from _check_tls_of(settings, nexthop)
+
+
+def _check_fetched_authority(settings: Settings) -> Iterator[Problem]:
+    url = settings.relayhost_ca_url
+    if url is None:
+        if settings.relayhost_ca_sha256 is not None:
+            yield Problem(
+                setting="RELAYHOST_CA_SHA256",
+                what="there is no RELAYHOST_CA_URL whose CA it would be compared with",
+                remedy="Set RELAYHOST_CA_URL=https://ca.example.com/ca.pem as well, or remove it",
+            )
+        return
+    if settings.relayhost_ca is not None:
+        yield Problem(
+            setting="RELAYHOST_CA_URL",
+            value=hide_query(url),
+            what="RELAYHOST_CA is set as well, and only one of them can be meant",
+            remedy="Remove RELAYHOST_CA or RELAYHOST_CA_FILE to have the CA fetched, or remove the URL",
+        )
+    if url.lower().startswith("http:") and settings.relayhost_ca_sha256 is None:
+        yield Problem(
+            setting="RELAYHOST_CA_URL",
+            value=hide_query(url),
+            what="whoever is on the way could put a CA of their own in place of what http:// fetches",
+            remedy="Write https://, or set RELAYHOST_CA_SHA256=AB:CD:... to the fingerprint that the CA's owner "
+            "publishes",
+        )
 
 
 def _check_tls_of(settings: Settings, nexthop: Nexthop) -> Iterator[Problem]:

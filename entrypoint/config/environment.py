@@ -62,6 +62,11 @@ def read_settings(
     return settings, tuple(warnings + find_warnings(settings))
 
 
+def find_file(name: str) -> str | None:
+    """Return the path that the variable `name`_FILE holds, if it is set."""
+    return os.environ.get(name + FILE_SUFFIX) or None
+
+
 def _find_value(name: str, variables: Mapping[str, str], problems: list[Problem]) -> str | bytes | None:
     """Return what the user gave for a name: the variable's text, the file's bytes, or `None`."""
     path = variables.get(name + FILE_SUFFIX)

@@ -45,6 +45,7 @@ from entrypoint.config.values import (
     parse_time_zone,
     parse_username,
 )
+from entrypoint.config.web_url import parse_web_url
 
 UPSTREAM: Final = "Upstream"
 CERTIFICATE: Final = "Client certificate"
@@ -109,6 +110,18 @@ class Settings:
         default="system",
         group=UPSTREAM,
         parse_file=parse_authorities,
+    )
+    relayhost_ca_url: str | None = optional(
+        parse_web_url,
+        "Where every start fetches that CA instead, in any of those forms: `https://`, whose server must be one that "
+        "Debian's bundle trusts, or `http://` with RELAYHOST_CA_SHA256. If a fetch fails, the last good copy serves.",
+        group=UPSTREAM,
+    )
+    relayhost_ca_sha256: tuple[str, ...] | None = optional(
+        parse_list(parse_fingerprint),
+        "SHA-256 of the CA certificate at RELAYHOST_CA_URL; several in a rollover. No other is trusted.",
+        group=UPSTREAM,
+        default_help="every CA that is fetched over https",
     )
     relayhost_fingerprint: tuple[str, ...] | None = optional(
         parse_list(parse_fingerprint),

@@ -65,11 +65,12 @@ def compute_plan(settings: Settings, facts: Facts, templates: str = paths.TEMPLA
         files.append(PlannedFile(path=_PASSWORDS, text=render_password_table(settings), mode=0o600, is_table=True))
     if policies := render_policy_table(settings):
         files.append(PlannedFile(path=_POLICIES, text=policies, is_table=True))
-    if settings.relayhost_ca is not None:
-        files.append(PlannedFile(path=_AUTHORITIES, text=settings.relayhost_ca.pem))
+    authorities = settings.relayhost_ca if settings.relayhost_ca_url is None else facts.fetched_authorities
+    if authorities is not None:
+        files.append(PlannedFile(path=_AUTHORITIES, text=authorities.pem))
     if facts.client_chain is not None:
         files.append(PlannedFile(path=_CLIENT_CHAIN, text=facts.client_chain.reveal(), mode=0o600))
-    return Plan(files=tuple(files), warnings=_warn(settings, facts))
+    return Plan(files=tuple(files), warnings=_warn(settings, facts), authorities=authorities)
 
 
 def find_probe_targets(settings: Settings) -> list[tuple[str, int, str]]:
@@ -109,6 +110,8 @@ def _view_main_cf(settings: Settings, facts: Facts) -> dict[str, Any]:
     levels = {settings.find_tls_level(nexthop) for nexthop in settings.nexthops}
     host_name = settings.myhostname or facts.host_name
     interfaces = settings.inet_interfaces
+    # With a URL never the system's bundle, whatever came of the fetch.
+    uses_system_bundle = settings.relayhost_ca is None and settings.relayhost_ca_url is None
     refuse_gateways = f"check_client_access cidr:{_GATEWAYS}, " if excluded else ""
     return {
         "meta_directory": paths.POSTFIX_META,
@@ -136,7 +139,7 @@ def _view_main_cf(settings: Settings, facts: Facts) -> dict[str, Any]:
         "tls_policy": _POLICIES,
         "has_fingerprints": bool(settings.relayhost_fingerprint),
         "fingerprints": ", ".join(settings.relayhost_fingerprint or ()),
-        "authorities": paths.SYSTEM_AUTHORITIES if settings.relayhost_ca is None else _AUTHORITIES,
+        "authorities": paths.SYSTEM_AUTHORITIES if uses_system_bundle else _AUTHORITIES,
         "sends_server_name": not any(nexthop.is_address for nexthop in settings.nexthops),
         "has_client_certificate": facts.client_chain is not None,
         "client_chain": _CLIENT_CHAIN,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from entrypoint.config.certificates import Certificates
 from entrypoint.config.secret import Secret
 from entrypoint.config.values import IPAddress, IPNetwork
 
@@ -31,6 +32,8 @@ class Facts:
     """PROXY_INTERFACES with its names resolved."""
     client_chain: Secret | None = None
     """PEM of the client's private key and its certificate chain, in this order."""
+    fetched_authorities: Certificates | None = None
+    """What RELAYHOST_CA_URL gave, checked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,3 +42,5 @@ class Plan:
 
     files: tuple[PlannedFile, ...]
     warnings: tuple[str, ...] = ()
+    authorities: Certificates | None = None
+    """Who may sign the upstream's certificate; `None` for the system's bundle."""

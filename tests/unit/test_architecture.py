@@ -25,6 +25,8 @@ MODULES: Final = sorted(TREES)
 _MOST_LINES: Final = 300
 # A declaration takes about eight lines, and there is one for each setting: a table, not logic.
 _TABLES: Final = frozenset({"entrypoint.config.settings"})
+# What turns bytes from outside into values, wherever they come from; a system module that uses one names it.
+_PARSERS: Final = frozenset({"entrypoint.config.certificates", "entrypoint.config.web_url"})
 _PLAIN: Final = ("entrypoint", "entrypoint.errors", "entrypoint.paths")
 _EXEC: Final = re.compile(r"os\.(exec\w+|spawn\w+|posix_spawn\w*|system|popen|fork|forkpty)")
 
@@ -98,8 +100,10 @@ def test_system_imports_another_system_module_only_where_its_docstring_says_so(m
     docstring = ast.get_docstring(TREES[module]) or ""
     said = re.search(r"Uses (`\w+`[^.]*)\.", docstring)
     named = {f"entrypoint.system.{name}" for name in re.findall(r"`(\w+)`", said[1] if said else "")}
-    assert _find_outside(module, *named) == set()
-    assert named <= _find_own_imports(module)
+    parsers = {f"entrypoint.{name}" for name in re.findall(r"`(config\.\w+)`", docstring)}
+    assert parsers <= _PARSERS
+    assert _find_outside(module, *named, *parsers, *(["entrypoint.config.declaration"] if parsers else [])) == set()
+    assert named | parsers <= _find_own_imports(module)
 
 
 @pytest.mark.parametrize("module", _list_package("services"))

@@ -1,4 +1,4 @@
-"""What is rendered for sixteen ways of using authrelay, file by file, as a person has read and approved it.
+"""What is rendered for seventeen ways of using authrelay, file by file, as a person has read and approved it.
 
 `tests/unit/golden/<case>/` holds every planned file but the client's key; `files.txt` says which path, mode and kind.
 After a change that is meant: `AUTHRELAY_UPDATE_GOLDEN=1 pytest tests/unit/test_golden.py`, and read the diff in git.
@@ -6,6 +6,7 @@ After a change that is meant: `AUTHRELAY_UPDATE_GOLDEN=1 pytest tests/unit/test_
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import ipaddress
 import os
@@ -15,6 +16,7 @@ from typing import Final
 
 import pytest
 
+from entrypoint.config.certificates import parse_authorities
 from entrypoint.plan.files import Facts, Plan
 from tests.unit.reading import FACTS, plan_for
 
@@ -40,6 +42,10 @@ CASES: Final[Mapping[str, tuple[Mapping[str, str], Facts]]] = {
         FACTS,
     ),
     "private-ca": ({"RELAYHOST": "smtp.example.com:587", "RELAYHOST_CA": CA, **LOGIN}, FACTS),
+    "ca-url": (
+        {"RELAYHOST": "smtp.example.com:587", "RELAYHOST_CA_URL": "https://ca.example.com/ca.pem", **LOGIN},
+        dataclasses.replace(FACTS, fetched_authorities=parse_authorities(CA.encode())),
+    ),
     "dane-only": ({"RELAYHOST": "smtp.example.com", "RELAYHOST_TLS": "dane-only", **LOGIN}, FACTS),
     "policy-table": (
         {

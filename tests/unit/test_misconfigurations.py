@@ -651,6 +651,150 @@ CASES: Final = (
         (("RELAYHOST_CA: RELAYHOST_TLS=encrypt never looks at a CA. Set RELAYHOST_TLS=secure, or remove the CA."),),
     ),
     Case(
+        "ca_url_and_ca",
+        {"RELAYHOST_CA_URL": "https://ca.example.com/ca.pem?token=x", "RELAYHOST_CA": CA},
+        (
+            (
+                "RELAYHOST_CA_URL=https://ca.example.com/ca.pem?...: RELAYHOST_CA is set as well, and only one of them "
+                "can be meant. Remove RELAYHOST_CA or RELAYHOST_CA_FILE to have the CA fetched, or remove the URL."
+            ),
+        ),
+    ),
+    Case(
+        "ca_url_and_ca_file",
+        {"RELAYHOST_CA_URL": "https://ca.example.com/ca.pem", "RELAYHOST_CA_FILE": "ca.pem"},
+        (
+            (
+                "RELAYHOST_CA_URL=https://ca.example.com/ca.pem: RELAYHOST_CA is set as well, and only one of them can "
+                "be meant. Remove RELAYHOST_CA or RELAYHOST_CA_FILE to have the CA fetched, or remove the URL."
+            ),
+        ),
+        files={"ca.pem": CA.encode()},
+    ),
+    Case(
+        "ca_url_http_without_fingerprint",
+        {"RELAYHOST_CA_URL": "http://ca.example.com/ca.pem"},
+        (
+            (
+                "RELAYHOST_CA_URL=http://ca.example.com/ca.pem: whoever is on the way could put a CA of their own in "
+                "place of what http:// fetches. Write https://, or set RELAYHOST_CA_SHA256=AB:CD:... to the "
+                "fingerprint that the CA's owner publishes."
+            ),
+        ),
+    ),
+    Case(
+        "ca_url_http_in_capitals_without_fingerprint",
+        {"RELAYHOST_CA_URL": "HTTP://ca.example.com/"},
+        (
+            (
+                "RELAYHOST_CA_URL=HTTP://ca.example.com/: whoever is on the way could put a CA of their own in place "
+                "of what http:// fetches. Write https://, or set RELAYHOST_CA_SHA256=AB:CD:... to the fingerprint "
+                "that the CA's owner publishes."
+            ),
+        ),
+    ),
+    Case(
+        "ca_url_scheme",
+        {"RELAYHOST_CA_URL": "ftp://ca.example.com/ca.pem"},
+        (
+            (
+                "RELAYHOST_CA_URL=ftp://ca.example.com/ca.pem: it does not begin with https:// or http://. Write "
+                "RELAYHOST_CA_URL=https://ca.example.com/ca.pem."
+            ),
+        ),
+    ),
+    Case(
+        "ca_url_path",
+        {"RELAYHOST_CA_URL": "/run/secrets/ca.pem"},
+        (
+            (
+                "RELAYHOST_CA_URL=/run/secrets/ca.pem: it does not begin with https:// or http://. Write "
+                "RELAYHOST_CA_URL=https://ca.example.com/ca.pem."
+            ),
+        ),
+    ),
+    Case(
+        "ca_url_login",
+        {"RELAYHOST_CA_URL": f"https://user:{SECRET}@ca.example.com/ca.pem"},
+        (
+            (
+                "RELAYHOST_CA_URL: it has an @ sign, as before a host stands a user name or a password, and a CA needs "
+                "neither. Write RELAYHOST_CA_URL=https://ca.example.com/ca.pem; an @ sign in a path is written %40."
+            ),
+        ),
+    ),
+    Case(
+        "ca_url_token_and_a_bad_port",
+        {"RELAYHOST_CA_URL": f"https://ca.example.com:https/ca.pem?token={SECRET}"},
+        (("RELAYHOST_CA_URL: its host or port cannot be read. Write RELAYHOST_CA_URL=https://ca.example.com/ca.pem."),),
+    ),
+    Case(
+        "ca_url_port_zero",
+        {"RELAYHOST_CA_URL": "https://ca.example.com:0/"},
+        (
+            (
+                "RELAYHOST_CA_URL=https://ca.example.com:0/: '0' is not a port. Write "
+                "RELAYHOST_CA_URL=https://ca.example.com/ca.pem."
+            ),
+        ),
+    ),
+    Case(
+        "ca_url_no_host",
+        {"RELAYHOST_CA_URL": "https:///ca.pem"},
+        (
+            (
+                "RELAYHOST_CA_URL=https:///ca.pem: it names no host. Write "
+                "RELAYHOST_CA_URL=https://ca.example.com/ca.pem."
+            ),
+        ),
+    ),
+    Case(
+        "ca_url_odd_host",
+        {"RELAYHOST_CA_URL": "https://ca..example.com/ca.pem"},
+        (
+            (
+                "RELAYHOST_CA_URL=https://ca..example.com/ca.pem: 'ca..example.com' is not a host name. Write a name "
+                "such as smtp.example.com."
+            ),
+        ),
+    ),
+    Case(
+        "ca_url_blank",
+        {"RELAYHOST_CA_URL": "https://ca.example.com/the ca.pem"},
+        (
+            (
+                "RELAYHOST_CA_URL=https://ca.example.com/the ca.pem: it contains a blank, a control character or a "
+                "letter that is not ASCII. Write it as a browser copies it, for example "
+                "RELAYHOST_CA_URL=https://ca.example.com/ca.pem."
+            ),
+        ),
+    ),
+    Case(
+        "ca_url_never_used",
+        {"RELAYHOST_CA_URL": "https://ca.example.com/ca.pem", "RELAYHOST_TLS": "encrypt"},
+        (("RELAYHOST_CA_URL: RELAYHOST_TLS=encrypt never looks at a CA. Set RELAYHOST_TLS=secure, or remove the CA."),),
+    ),
+    Case(
+        "ca_sha256_without_url",
+        {"RELAYHOST_CA_SHA256": "ab" * 32, "RELAYHOST_CA": CA},
+        (
+            (
+                "RELAYHOST_CA_SHA256: there is no RELAYHOST_CA_URL whose CA it would be compared with. Set "
+                "RELAYHOST_CA_URL=https://ca.example.com/ca.pem as well, or remove it."
+            ),
+        ),
+    ),
+    Case(
+        "ca_sha256_short",
+        {"RELAYHOST_CA_SHA256": "ab:cd", "RELAYHOST_CA_URL": "https://ca.example.com/ca.pem"},
+        (
+            (
+                "RELAYHOST_CA_SHA256=ab:cd: 'ab:cd' is not a SHA-256 fingerprint. Write 64 hexadecimal digits as "
+                "'openssl x509 -noout -fingerprint -sha256' prints them."
+            ),
+        ),
+    ),
+    Case(
         "policy_no_level",
         {"TLS_POLICY_TABLE": "smtp.example.com"},
         (

@@ -39,6 +39,8 @@ VALID: Final[Mapping[str, tuple[str, frozenset[str]]]] = {
         ("RELAYHOST_TLS", "dane-only", "smtp_tls_security_level smtp_dns_support_level smtp_host_lookup"),
         ("RELAYHOST_CLEARTEXT_AUTH", "yes", "smtp_sasl_security_options"),
         ("RELAYHOST_CA", CA, "smtp_tls_CAfile"),
+        ("RELAYHOST_CA_URL", "https://ca.example.com/ca.pem?token=x", "smtp_tls_CAfile"),
+        ("RELAYHOST_CA_SHA256", "ab" * 32, ""),
         ("RELAYHOST_FINGERPRINT", "ab" * 32, "smtp_tls_fingerprint_cert_match smtp_tls_fingerprint_digest"),
         (
             "TLS_POLICY_TABLE",
@@ -74,6 +76,7 @@ NEEDED: Final[Mapping[str, Mapping[str, str]]] = {
     "SMTP_SASL_MECHANISM_FILTER": {"RELAYHOST_USERNAME": "user", "RELAYHOST_PASSWORD": "secret"},
     "RELAYHOST_CLEARTEXT_AUTH": {"RELAYHOST_USERNAME": "user", "RELAYHOST_PASSWORD": "secret"},
     "RELAYHOST_FINGERPRINT": {"RELAYHOST_TLS": "fingerprint"},
+    "RELAYHOST_CA_SHA256": {"RELAYHOST_CA_URL": "http://ca.example.com/ca.pem"},
     "RELAYHOST_MX": {"RELAYHOST": "smtp.example.com:587"},
     "FALLBACK_RELAYHOST_USERNAME": {"FALLBACK_RELAYHOST": "b.example", "FALLBACK_RELAYHOST_PASSWORD": "secret"},
     "FALLBACK_RELAYHOST_PASSWORD": {"FALLBACK_RELAYHOST": "b.example", "FALLBACK_RELAYHOST_USERNAME": "user"},
