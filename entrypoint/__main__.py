@@ -16,6 +16,8 @@ VERBS: Final = {
     "check": "validate the settings and secrets, and say what would run",
     "render": "write the complete configuration into a directory",
     "settings": "list every setting",
+    "discover-ca": "show which CA signed a mail server's certificate, and what to set",
+    "queue": "list what is queued, why, and what to do about it",
     "health": "say whether the relay in this container works",
 }
 USAGE_STATUS: Final = 64
@@ -32,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write(f"authrelay: there is no command '{verb}'.\n{_describe_usage()}")
         return USAGE_STATUS
     try:
-        status: int = importlib.import_module(f"entrypoint.commands.{verb}").main(rest)
+        status: int = importlib.import_module(f"entrypoint.commands.{verb.replace('-', '_')}").main(rest)
     except StartupError as error:
         sys.stderr.write("".join(f"authrelay: {line}\n" for line in str(error).splitlines()))
         return error.exit_status
@@ -42,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _describe_usage() -> str:
-    lines = "".join(f"  {verb:<10}{purpose}\n" for verb, purpose in VERBS.items())
+    lines = "".join(f"  {verb:<13}{purpose}\n" for verb, purpose in VERBS.items())
     return f"usage: authrelay [COMMAND]\n\n{lines}\nSettings are environment variables: authrelay settings\n"
 
 

@@ -19,6 +19,7 @@ from tests.support.wait import WaitError, wait_until
 MOCK_IMAGE = "authrelay-peer-mock:dev"
 POSTFIX_IMAGE = "authrelay-peer-postfix:dev"
 EXIM_IMAGE = "authrelay-peer-exim:dev"
+SERVERS_IMAGE = "authrelay-peer-servers:dev"
 
 HOSTNAME = "mail.example.test"
 ACCOUNTS = {"relay@example.test": "secret"}
@@ -265,6 +266,7 @@ class _RealUpstream:
     """What the real servers have in common."""
 
     image = ""
+    ports: tuple[int, ...] = (25, 465, 587)
 
     def __init__(
         self,
@@ -275,10 +277,13 @@ class _RealUpstream:
         aliases: Sequence[str] = (HOSTNAME,),
         accounts: Mapping[str, str] | None = None,
         env: Mapping[str, str] | None = None,
+        chain: Chain | None = None,
+        files: Mapping[str, File] | None = None,
     ) -> None:
+        """`chain`: what it shows; one that the authority signs otherwise."""
         self.authority = authority or Authority()
         self.accounts = dict(ACCOUNTS if accounts is None else accounts)
-        self.chain = self.authority.make_chain(*aliases)
+        self.chain = chain or self.authority.make_chain(*aliases)
         lines = "".join(f"{login}:{password}\n" for login, password in self.accounts.items())
         self.container: Container = engine.run(
             self.image,
@@ -289,9 +294,10 @@ class _RealUpstream:
             files={
                 "/etc/upstream/tls.pem": File(data=self.chain.combined_pem.encode(), mode=0o600),
                 "/etc/upstream/accounts": File(data=lines.encode(), mode=0o600),
+                **(files or {}),
             },
         )
-        wait_until(self._is_listening, 30, f"{self.image} should listen on its three ports")
+        wait_until(self._is_listening, 30, f"{self.image} should listen on its ports")
 
     def _is_listening(self) -> bool:
         if not self.container.is_running:
@@ -299,7 +305,7 @@ class _RealUpstream:
         # State 0A is LISTEN; asking the kernel leaves no trace in the server's log.
         listening = self.container.exec(["cat", "/proc/net/tcp", "/proc/net/tcp6"]).text
         ports = {line.split()[1].rsplit(":")[-1] for line in listening.splitlines() if " 0A " in line}
-        return {f"{port:04X}" for port in (25, 465, 587)} <= ports
+        return {f"{port:04X}" for port in self.ports} <= ports
 
     def messages(self) -> list[bytes]:
         """The delivered messages as they lie in the Maildir, oldest first."""
@@ -345,6 +351,7 @@ class RealPostfix(_RealUpstream):
         accounts: Mapping[str, str] | None = None,
         mechanisms: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
+        chain: Chain | None = None,
     ) -> None:
         wanted = {"MECH_LIST": " ".join(mechanisms)} if mechanisms else {}
         super().__init__(
@@ -354,6 +361,7 @@ class RealPostfix(_RealUpstream):
             aliases=aliases,
             accounts=accounts,
             env={**wanted, **(env or {})},
+            chain=chain,
         )
 
 
@@ -361,6 +369,13 @@ class RealExim(_RealUpstream):
     """A real Exim with GnuTLS."""
 
     image = EXIM_IMAGE
+
+
+class RealServers(_RealUpstream):
+    """Dovecot (POP3, IMAP), OpenSMTPD and lighttpd, which serves files below /var/www/html. No message is kept."""
+
+    image = SERVERS_IMAGE
+    ports = (25, 80, 110, 143, 465, 587, 993, 995)
 
 
 def _parse_message(value: Mapping[str, Any]) -> Message:

@@ -1,0 +1,168 @@
+"""`authrelay discover-ca HOST[:PORT]`: which CA signed a mail server's certificate, and what to set.
+
+Reads no settings and sends no login: it works before there are any.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import sys
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from entrypoint import paths
+from entrypoint.config.chain import Link, build_path, load_fetched, load_sent, load_system
+from entrypoint.config.declaration import InvalidValue
+from entrypoint.config.discovery import Saved, Session, make_json, render_text
+from entrypoint.config.nexthop import parse_nexthop
+from entrypoint.config.verdict import Verdict, judge
+from entrypoint.errors import BadCertificateError, UsageError, quote_value
+from entrypoint.system.files import read_text, write_file
+from entrypoint.system.issuers import IssuerError, fetch_issuer
+from entrypoint.system.mail_server import MODE_BY_PORT, MODES, fetch_chain
+
+if TYPE_CHECKING:
+    from cryptography import x509
+
+_DEFAULT_PORT: Final = 587
+"""Submission, which most providers offer (RFC 6409)."""
+_TIMEOUT_SECONDS: Final = 20.0
+_MOST_FETCHES: Final = 8
+"""A chain has two or three certificates above the server's."""
+_BAD_STATUS: Final = BadCertificateError.exit_status
+_STATE: Final = ""
+
+_EPILOG: Final = """\
+Ports 25 and 587 are SMTP with STARTTLS, 110 is POP3 with STLS, 143 IMAP with STARTTLS; on 465, 993 and 995 TLS begins
+at once. Any other port needs --starttls.
+
+Exit status: 0 a relay with these settings trusts the server; 65 it would not, or there is no CA to be had: the report
+says why; 69 the server cannot be asked; 73 FILE cannot be written; 64 wrong usage.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{self.format_usage().rstrip()}\n{message}")
+
+
+def main(arguments: list[str]) -> int:
+    """Print what a server shows and what follows from it; return 0, or 65 when a relay would not trust it."""
+    options = _parse_arguments(arguments)
+    host, port, mode = _parse_server(options.server, options.starttls)
+    presented = fetch_chain(host, port, mode, options.timeout)
+    moment = datetime.datetime.now(datetime.UTC)
+    try:
+        sent = load_sent(presented.chain)
+    except (ValueError, IndexError) as error:
+        raise BadCertificateError(
+            f"{host}:{port}: what the server shows is no certificate that can be read ({error}). Ask its operator."
+        ) from error
+    system = load_system(read_text(paths.SYSTEM_AUTHORITIES) or "")
+    fetched, remarks = _fetch_missing(sent, system, moment, options.timeout)
+    verdict = judge(sent, fetched, system, host, moment)
+    saved = None if options.save is None else _save(verdict, options.save)
+    session = Session(
+        host=host,
+        port=port,
+        mode=mode,
+        address=presented.address,
+        protocol=presented.protocol,
+        cipher=presented.cipher,
+    )
+    if options.json:
+        sys.stdout.write(json.dumps(make_json(verdict, session, remarks, saved), indent=2) + "\n")
+    else:
+        sys.stdout.write(render_text(verdict, session, remarks, saved))
+    if options.save is not None and saved is None:
+        sys.stderr.write("authrelay: no CA file was written: this server shows no CA that can be used.\n")
+    return _BAD_STATUS if verdict.problems else 0
+
+
+def _parse_arguments(arguments: list[str]) -> argparse.Namespace:
+    parser = _Parser(
+        prog="authrelay discover-ca",
+        description="Show which CA signed a mail server's certificate, and what to set so that the relay trusts it.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "server", metavar="HOST[:PORT]", help=f"the server; no port is {_DEFAULT_PORT}; an IPv6 address in brackets"
+    )
+    parser.add_argument("--starttls", choices=MODES, help="how TLS begins there; none: at once")
+    parser.add_argument(
+        "--save",
+        metavar="FILE",
+        nargs="?",
+        const=_STATE,
+        help=f"write the CA file; without FILE into the state volume, {paths.DISCOVERED_AUTHORITIES}",
+    )
+    parser.add_argument("--timeout", metavar="SECONDS", type=seconds, default=_TIMEOUT_SECONDS)
+    parser.add_argument("--json", action="store_true", help="print JSON (docs/trust.md)")
+    return parser.parse_args(arguments)
+
+
+def seconds(text: str) -> float:
+    """Return a number of seconds, at most an hour; argparse shows this function's name."""
+    number = float(text)
+    if not 0 < number <= 3600:
+        raise ValueError
+    return number
+
+
+def _parse_server(text: str, starttls: str | None) -> tuple[str, int, str]:
+    """Return host, port and mode of `HOST`, `HOST:PORT` or `[HOST]:PORT`."""
+    try:
+        nexthop = parse_nexthop(text)
+    except InvalidValue as problem:
+        remedy = problem.remedy.replace("<setting>=", "")
+        raise UsageError(f"'{quote_value(text)}': {problem.what}. {remedy}.") from problem
+    # A nexthop without a port is port 25, which many networks block and no provider wants logins on.
+    has_port = text.rpartition("]")[2].count(":") == 1
+    port = nexthop.port if has_port else _DEFAULT_PORT
+    mode = starttls or MODE_BY_PORT.get(port)
+    if mode is None:
+        raise UsageError(
+            f"{text}: how TLS begins on port {port} is not known. Add --starttls smtp, pop3 or imap, or --starttls "
+            "none if it begins at once."
+        )
+    return nexthop.host, port, mode
+
+
+def _fetch_missing(
+    sent: list[Link], system: list[x509.Certificate], moment: datetime.datetime, timeout_seconds: float
+) -> tuple[list[Link], tuple[str, ...]]:
+    """Return what the certificates themselves say where to fetch, and a remark for each address that was no help."""
+    fetched: list[Link] = []
+    remarks: list[str] = []
+    asked: set[str] = set()
+    while len(asked) < _MOST_FETCHES:
+        top = build_path(sent, fetched, system, moment)[-1]
+        if top.is_self_signed:
+            break
+        urls = [url for url in top.issuer_urls if url not in asked]
+        if not urls:
+            break
+        url = urls[0]
+        asked.add(url)
+        shown = quote_value(url)
+        try:
+            found = load_fetched(fetch_issuer(url, timeout_seconds), url)
+        except IssuerError as error:
+            remarks.append(f"{shown}, where the issuer of '{top.subject}' should be, was no help: {error}")
+            continue
+        fetched += found
+        if build_path(sent, fetched, system, moment)[-1] is top:
+            remarks.append(f"{shown} does not hold the certificate whose key signed '{top.subject}'")
+    return fetched, tuple(remarks)
+
+
+def _save(verdict: Verdict, file: str) -> Saved | None:
+    """Write the CA file, unless there is no CA."""
+    if verdict.authority is None:
+        return None
+    saved = Saved(path=file or paths.DISCOVERED_AUTHORITIES, is_in_state=file == _STATE)
+    write_file(saved.path, verdict.ca_pem, 0o644, is_durable=True)
+    return saved

@@ -1,0 +1,297 @@
+"""Asks a mail server for its certificates: connects, begins TLS as its protocol has it, sends no login. Network.
+
+Nothing is verified here: whoever calls shows or judges what the server sent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import re
+import socket
+import ssl
+import time
+from dataclasses import dataclass
+from typing import Final
+
+from entrypoint.errors import UnavailableError, quote_value
+
+IMPLICIT: Final = "none"
+"""No STARTTLS: TLS begins before the greeting (RFC 8314)."""
+MODES: Final = ("smtp", "pop3", "imap", IMPLICIT)
+MODE_BY_PORT: Final = {25: "smtp", 587: "smtp", 465: IMPLICIT, 110: "pop3", 995: IMPLICIT, 143: "imap", 993: IMPLICIT}
+"""RFC 8314 section 7 and the registry of IANA."""
+
+_SILENCE_SECONDS: Final = 3.0
+"""A server that has not greeted by then may be waiting for TLS: it is asked in a second connection."""
+_MOST_LINE_BYTES: Final = 8192
+_MOST_LINES: Final = 200
+_GREETINGS: Final = ((b"220", "smtp"), (b"+OK", "pop3"), (b"* OK", "imap"), (b"* PREAUTH", "imap"))
+_TITLES: Final = {"smtp": "an SMTP", "pop3": "a POP3", "imap": "an IMAP"}
+_OLD: Final = frozenset({"UNSUPPORTED_PROTOCOL", "TLSV1_ALERT_PROTOCOL_VERSION", "NO_PROTOCOLS_AVAILABLE"})
+_NOT_TLS: Final = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG"})
+
+
+class MailServerError(UnavailableError):
+    """A server that did not show its certificates; `step` is where it ended.
+
+    `resolve`, `connect`, `greeting`, `starttls`, `mode` (TLS begins otherwise than was asked) or `handshake`.
+    """
+
+    def __init__(self, step: str, text: str) -> None:
+        super().__init__(text)
+        self.step = step
+
+
+@dataclass(frozen=True, kw_only=True)
+class Presented:
+    """What a server showed: its certificates as DER, its own first, and how TLS was agreed."""
+
+    address: str
+    protocol: str
+    cipher: str
+    chain: tuple[bytes, ...]
+
+
+def fetch_chain(host: str, port: int, mode: str, timeout_seconds: float) -> Presented:
+    """Return what a server shows; `mode` is one of MODES, the timeout is for everything but the name's look-up."""
+    deadline = _Deadline(timeout_seconds)
+    with _connect(host, port, deadline) as connection:
+        if mode != IMPLICIT:
+            _Conversation(connection, host, port, mode, deadline).start_tls()
+        return _shake_hands(connection, host, port, mode, deadline)
+
+
+class _Deadline:
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._ends_at = time.monotonic() + seconds
+
+    def left(self) -> float:
+        """Return the seconds that are left, or raise TimeoutError."""
+        left = self._ends_at - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        return left
+
+
+def _connect(host: str, port: int, deadline: _Deadline) -> socket.socket:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except socket.gaierror as error:
+        if error.errno == socket.EAI_AGAIN:
+            what = "no name server answered. Check the container's network and its /etc/resolv.conf, then try again"
+        else:
+            what = "the name does not resolve. Check its spelling: it is the server's own name, not the mail domain"
+        raise MailServerError("resolve", f"{host}: {what}.") from error
+    reasons: dict[str, str] = {}
+    for position, (family, kind, protocol, _, address) in enumerate(found):
+        connection = socket.socket(family, kind, protocol)
+        try:
+            # What is left is shared by the addresses that are left.
+            connection.settimeout(deadline.left() / (len(found) - position))
+            connection.connect(address)
+            return connection
+        except OSError as error:
+            connection.close()
+            reasons[str(address[0])] = _explain_connect(error)
+    text = ", ".join(f"{address} {reason}" for address, reason in reasons.items())
+    if "refused" in text:
+        remedy = "Nobody listens there: check the port; providers use 587, 465 or 25"
+    else:
+        remedy = "A firewall may be in between; many networks block port 25: try 587 or 465, or a longer --timeout"
+    raise MailServerError("connect", f"{_name(host, port)}: {text}. {remedy}.")
+
+
+def _explain_connect(error: OSError) -> str:
+    if isinstance(error, ConnectionRefusedError):
+        return "refused the connection"
+    if isinstance(error, TimeoutError):
+        return "did not answer in time"
+    return f"cannot be reached ({error.strerror or error})"
+
+
+class _Conversation:
+    """The lines before TLS."""
+
+    def __init__(self, connection: socket.socket, host: str, port: int, mode: str, deadline: _Deadline) -> None:
+        self._connection = connection
+        self._host, self._port, self._mode, self._deadline = host, port, mode, deadline
+        self._buffer = b""
+        self._has_asked_for_tls = False
+
+    def start_tls(self) -> None:
+        """Take the greeting and ask for TLS; the next byte is the handshake's."""
+        self._check_greeting(self._read_reply("greeting"))
+        if self._mode == "smtp":
+            own = ipaddress.ip_address(self._connection.getsockname()[0])
+            # RFC 5321 section 4.1.3: who has no name that others know says its address.
+            offers = self._ask(f"EHLO [{'IPv6:' if own.version == 6 else ''}{own}]")
+            if not any(re.match(rb"250[ -]STARTTLS\s*$", line, re.IGNORECASE) for line in offers):
+                self._fail_unoffered(offers[-1])
+            answer, good = self._ask("STARTTLS")[-1], b"220"
+        elif self._mode == "pop3":
+            answer, good = self._ask("STLS")[-1], b"+OK"
+        else:
+            answer, good = self._ask("a STARTTLS")[-1], b"a OK"
+        if not answer.upper().startswith(good.upper()):
+            self._fail_unoffered(answer)
+        if self._buffer:
+            raise MailServerError(
+                "starttls",
+                f"{self._place}: more than the reply followed STARTTLS, in the clear. Someone on the way may have "
+                "put it there: try from another network.",
+            )
+
+    @property
+    def _place(self) -> str:
+        return _name(self._host, self._port)
+
+    def _ask(self, line: str) -> list[bytes]:
+        self._connection.settimeout(self._deadline.left())
+        self._connection.sendall(line.encode() + b"\r\n")
+        return self._read_reply("starttls")
+
+    def _read_reply(self, step: str) -> list[bytes]:
+        """Return the lines of one reply."""
+        lines: list[bytes] = []
+        try:
+            while len(lines) < _MOST_LINES:
+                lines.append(self._read_line())
+                goes_on = self._mode == "smtp" and lines[-1][3:4] == b"-"
+                is_untagged = self._mode == "imap" and step != "greeting" and lines[-1].startswith(b"* ")
+                if not goes_on and not is_untagged:
+                    return lines
+        except TimeoutError as error:
+            remedy = "It may be busy, or no mail server: try again with a longer --timeout"
+            raise MailServerError(
+                step, f"{self._place}: it said nothing within {self._deadline.seconds:g} s. {remedy}."
+            ) from error
+        except OSError as error:
+            self._check_implicit()
+            raise MailServerError(
+                step, f"{self._place}: it closed the connection ({error}). It may allow only some networks in."
+            ) from error
+        raise MailServerError(step, f"{self._place}: its reply does not end, so it is no mail server. Check the port.")
+
+    def _read_line(self) -> bytes:
+        while b"\n" not in self._buffer:
+            if len(self._buffer) > _MOST_LINE_BYTES:
+                raise ConnectionError("a line without an end")
+            left = self._deadline.left()
+            is_first = not self._has_asked_for_tls and not self._buffer
+            self._connection.settimeout(min(left, _SILENCE_SECONDS) if is_first else left)
+            try:
+                received = self._connection.recv(4096)
+            except TimeoutError:
+                self._check_implicit()
+                continue
+            if not received:
+                raise ConnectionError("without a word" if not self._buffer else "in the middle of a line")
+            self._buffer += received
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return line.rstrip(b"\r")
+
+    def _check_implicit(self) -> None:
+        """Raise MailServerError when the server speaks TLS at once; asked at most once."""
+        if self._has_asked_for_tls:
+            return
+        self._has_asked_for_tls = True
+        try:
+            deadline = _Deadline(min(self._deadline.left(), _SILENCE_SECONDS))
+            with _connect(self._host, self._port, deadline) as connection:
+                _shake_hands(connection, self._host, self._port, IMPLICIT, deadline)
+        except (OSError, MailServerError):
+            return
+        remedy = "Write --starttls none; Postfix does so on port 465 only"
+        raise MailServerError("mode", f"{self._place}: TLS begins at once there, without STARTTLS. {remedy}.")
+
+    def _check_greeting(self, lines: list[bytes]) -> None:
+        kind = find_protocol(lines[0])
+        if kind == self._mode:
+            return
+        said = quote_value(lines[0].decode("utf-8", "replace"))
+        if kind is not None:
+            text = f"it is {_TITLES[kind]} server ('{said}'). Write --starttls {kind}"
+        elif re.match(rb"[45]\d\d[ -]|-ERR|\* BYE", lines[0]):
+            text = f"it does not want to talk now: '{said}'. Try again later, or from the network that the relay is in"
+        else:
+            text = f"it is not a mail server: it greets with '{said}'. Check the host and the port"
+        raise MailServerError("greeting", f"{self._place}: {text}.")
+
+    def _fail_unoffered(self, answer: bytes) -> None:
+        said = quote_value(answer.decode("utf-8", "replace"))
+        instead = {"smtp": "465", "pop3": "995", "imap": "993"}[self._mode]
+        raise MailServerError(
+            "starttls",
+            f"{self._place}: STARTTLS is not offered ('{said}'). Try port {instead}, where TLS begins at once; a "
+            "firewall that inspects mail may also have removed it.",
+        )
+
+
+def find_protocol(greeting: bytes) -> str | None:
+    """Return whose greeting a line is: `smtp`, `pop3`, `imap`, or `None`."""
+    return next((kind for start, kind in _GREETINGS if greeting.startswith(start)), None)
+
+
+def _shake_hands(connection: socket.socket, host: str, port: int, mode: str, deadline: _Deadline) -> Presented:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    # What is asked is what the server shows, whoever signed it; nothing secret is said in this session.
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    place = _name(host, port)
+    try:
+        connection.settimeout(deadline.left())
+        # SNI is sent for a name, and for an address it is not (RFC 6066 section 3): ssl knows.
+        with context.wrap_socket(connection, server_hostname=host) as secured:
+            # Python 3.13, which the image has; the checks run for 3.11.
+            chain: list[bytes] = secured.get_unverified_chain()  # type: ignore[attr-defined]
+            cipher = secured.cipher()
+            return Presented(
+                address=str(secured.getpeername()[0]),
+                protocol=secured.version() or "",
+                cipher=cipher[0] if cipher else "",
+                chain=tuple(chain),
+            )
+    except TimeoutError as error:
+        raise MailServerError(
+            "handshake", f"{place}: the TLS handshake did not end within {deadline.seconds:g} s. {_find_hint(mode)}"
+        ) from error
+    except ssl.SSLError as error:
+        raise MailServerError(*_explain_handshake(error, host, port, mode, deadline)) from error
+    except OSError as error:
+        raise MailServerError(
+            "handshake", f"{place}: it closed the connection during the TLS handshake. {_find_hint(mode)}"
+        ) from error
+
+
+def _find_hint(mode: str) -> str:
+    if mode == IMPLICIT:
+        return "If it wants STARTTLS there, write --starttls smtp, pop3 or imap."
+    return "Try again; if it stays so, ask its operator."
+
+
+def _explain_handshake(error: ssl.SSLError, host: str, port: int, mode: str, deadline: _Deadline) -> tuple[str, str]:
+    place, reason = _name(host, port), error.reason or ""
+    if mode == IMPLICIT and reason in _NOT_TLS:
+        kind = _ask_protocol(host, port, deadline)
+        if kind:
+            text = f"it greets in the clear, as {_TITLES[kind]} server: TLS begins with STARTTLS there"
+            return "mode", f"{place}: {text}. Write --starttls {kind}."
+        return "mode", f"{place}: it does not speak TLS. {_find_hint(mode)}"
+    if reason in _OLD:
+        text = "it only speaks TLS versions older than 1.2, which Postfix here refuses as well"
+        return "handshake", f"{place}: {text}. Ask its operator to allow TLS 1.2 or newer."
+    return "handshake", f"{place}: the TLS handshake failed ({reason or error}). {_find_hint(mode)}"
+
+
+def _ask_protocol(host: str, port: int, deadline: _Deadline) -> str | None:
+    """Return what greets in the clear."""
+    with contextlib.suppress(OSError, MailServerError), _connect(host, port, deadline) as connection:
+        connection.settimeout(min(deadline.left(), _SILENCE_SECONDS))
+        return find_protocol(connection.recv(512))
+    return None
+
+
+def _name(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
