@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from entrypoint.reasons import explain
 from tests.image.conftest import LOGIN, PASSWORD, Relays
 from tests.support.authorities import Authority, make_self_signed_chain
 from tests.support.client import Client
@@ -29,6 +30,8 @@ class Case:
 
     name: str
     break_it: Callable[[Upstream], None]
+    step: str
+    """Where a person is told that it went wrong (entrypoint.reasons)."""
     reason: str
     """A regular expression that is found in the queue's reason."""
     sees_login: bool = False
@@ -44,119 +47,173 @@ def _fault(stage: str, fault: Fault) -> Callable[[Upstream], None]:
     return _behave(faults={stage: fault})
 
 
+_STEP_OF_STAGE = {
+    "connect": "greeting",
+    "ehlo": "greeting",
+    "starttls": "starttls",
+    "handshake": "handshake",
+    # Postfix's words stay at the EHLO handshake until the login is done.
+    "auth": "greeting",
+    "mail": "sender",
+    "rcpt": "recipient",
+    "data": "message",
+    "end-of-data": "message",
+}
 UNVERIFIED = "Server certificate not verified"
 CASES = [
     Case(
         name="no-starttls",
+        step="starttls",
         break_it=_behave(starttls_offered=False),
         reason="TLS is required, but was not offered by host",
     ),
     Case(
         name="stripped-starttls-with-auth-in-the-clear",
+        step="starttls",
         break_it=_behave(starttls_offered=False, auth_offered="always", require_auth=False),
         reason="TLS is required, but was not offered by host",
     ),
     Case(
         name="starttls-refused-for-now",
+        step="starttls",
         break_it=_fault("starttls", reply(454, "4.7.0 TLS not available due to temporary reason")),
         reason="refused to start TLS: 454 4.7.0 TLS not available",
     ),
     Case(
         name="starttls-refused",
+        step="starttls",
         break_it=_fault("starttls", reply(501, "5.5.4 no")),
         reason="refused to start TLS: 501",
     ),
     Case(
         name="wrong-name",
+        step="certificate",
         break_it=lambda upstream: upstream.serve(upstream.authority.make_chain("other.example.test")),
         reason=UNVERIFIED,
     ),
     Case(
         name="unknown-ca",
+        step="certificate",
         break_it=lambda upstream: upstream.serve(Authority().make_chain(HOSTNAME)),
         reason=UNVERIFIED,
     ),
     Case(
         name="expired",
+        step="certificate",
         break_it=lambda upstream: upstream.serve(upstream.authority.make_expired_chain(HOSTNAME)),
         reason=UNVERIFIED,
     ),
     Case(
         name="not-yet-valid",
+        step="certificate",
         break_it=lambda upstream: upstream.serve(upstream.authority.make_future_chain(HOSTNAME)),
         reason=UNVERIFIED,
     ),
     Case(
         name="self-signed",
+        step="certificate",
         break_it=lambda upstream: upstream.serve(make_self_signed_chain(HOSTNAME)),
         reason=UNVERIFIED,
     ),
     Case(
         name="intermediate-missing",
+        step="certificate",
         break_it=lambda upstream: upstream.serve(
             upstream.authority.make_intermediate_chain(HOSTNAME, is_complete=False)
         ),
         reason=UNVERIFIED,
     ),
-    Case(name="weak-protocols", break_it=lambda upstream: upstream.behave_weak(), reason="Cannot start TLS"),
+    Case(
+        name="weak-protocols",
+        step="handshake",
+        break_it=lambda upstream: upstream.behave_weak(),
+        reason="Cannot start TLS",
+    ),
     Case(
         name="auth-not-offered",
+        step="auth",
         break_it=_behave(auth_offered="absent"),
         reason="said: 530 5.7.0 .*in reply to MAIL FROM",
     ),
     Case(
         name="auth-535",
+        step="auth",
         break_it=_fault("auth", reply(535, "5.7.8 Authentication credentials invalid")),
         reason="SASL authentication failed; server .* said: 535 5.7.8 Authentication credentials invalid",
         sees_login=True,
     ),
     Case(
         name="auth-454",
+        step="auth",
         break_it=_fault("auth", reply(454, "4.7.0 Temporary authentication failure")),
         reason="SASL authentication failed; server .* said: 454 4.7.0 Temporary",
         sees_login=True,
     ),
     Case(
         name="auth-534",
+        step="auth",
         break_it=_fault("auth", reply(534, "5.7.9 Authentication mechanism is too weak")),
         reason="said: 534 5.7.9",
         sees_login=True,
     ),
     Case(
         name="only-unknown-mechanisms",
+        step="mechanisms",
         break_it=_behave(mechanisms=("XOAUTH2", "NTLMV9")),
         reason="no mechanism available",
     ),
-    Case(name="connect-421", break_it=_fault("connect", reply(421, "4.3.2 too busy")), reason="421 4.3.2 too busy"),
-    Case(name="connect-554", break_it=_fault("connect", reply(554, "5.3.2 no")), reason="554 5.3.2 no"),
-    Case(name="ehlo-451", break_it=_fault("ehlo", reply(451, "4.3.0 later")), reason="refused to talk to me: 451"),
-    Case(name="ehlo-550", break_it=_fault("ehlo", reply(550, "5.7.1 no")), reason="refused to talk to me: 550"),
+    Case(
+        name="connect-421",
+        step="greeting",
+        break_it=_fault("connect", reply(421, "4.3.2 too busy")),
+        reason="421 4.3.2 too busy",
+    ),
+    Case(
+        name="connect-554", step="greeting", break_it=_fault("connect", reply(554, "5.3.2 no")), reason="554 5.3.2 no"
+    ),
+    Case(
+        name="ehlo-451",
+        step="greeting",
+        break_it=_fault("ehlo", reply(451, "4.3.0 later")),
+        reason="refused to talk to me: 451",
+    ),
+    Case(
+        name="ehlo-550",
+        step="greeting",
+        break_it=_fault("ehlo", reply(550, "5.7.1 no")),
+        reason="refused to talk to me: 550",
+    ),
     Case(
         name="mail-451",
+        step="sender",
         break_it=_fault("mail", reply(451, "4.3.0 later")),
         reason="451 4.3.0 later .in reply to MAIL FROM",
         sees_login=True,
     ),
     Case(
         name="mail-530",
+        step="auth",
         break_it=_fault("mail", reply(530, "5.7.57 Client not authenticated to send mail")),
         reason="530 5.7.57 Client not authenticated",
         sees_login=True,
     ),
     Case(
         name="rcpt-450",
+        step="recipient",
         break_it=_fault("rcpt", reply(450, "4.2.1 greylisted")),
         reason="450 4.2.1 greylisted .in reply to RCPT TO",
         sees_login=True,
     ),
     Case(
         name="data-451",
+        step="message",
         break_it=_fault("data", reply(451, "4.3.0 later")),
         reason="451 4.3.0 later .in reply to DATA",
         sees_login=True,
     ),
     Case(
         name="end-of-data-452",
+        step="message",
         break_it=_fault("end-of-data", reply(452, "4.3.1 full")),
         reason="452 4.3.1 full .in reply to end of DATA",
         sees_login=True,
@@ -165,6 +222,7 @@ CASES = [
         Case(
             name=f"hang-{stage}",
             break_it=_fault(stage, hang()),
+            step=_STEP_OF_STAGE[stage],
             reason="timed out|Cannot start TLS",
             sees_login=stage in ("auth", "mail", "rcpt", "data", "end-of-data"),
         )
@@ -174,6 +232,7 @@ CASES = [
         Case(
             name=f"drop-{stage}",
             break_it=_fault(stage, drop()),
+            step=_STEP_OF_STAGE[stage],
             reason="lost connection|Cannot start TLS|refused to talk",
             sees_login=stage in ("auth", "mail", "rcpt", "data", "end-of-data"),
         )
@@ -224,6 +283,7 @@ def test_mail_waits_for_a_bad_upstream_and_the_password_stays(
         lambda: find_reason(relay, queue_id), 20, f"the message should wait, with a reason that matches '{case.reason}'"
     )
     assert re.search(case.reason, reason), reason
+    assert explain(reason).step == case.step, f"{reason}: {explain(reason)}"
 
     for session in upstream.sessions():
         assert_no_credential(session.plain)

@@ -7,8 +7,11 @@ import json
 import pytest
 
 from tests.image.conftest import Relays
+from tests.support.client import Client
 from tests.support.engine import run_docker
 from tests.support.relay import IMAGE
+from tests.support.upstream import Upstream, reply
+from tests.support.wait import wait_until
 
 
 def run(*command: str, env: dict[str, str] | None = None) -> tuple[int, str, str]:
@@ -165,3 +168,22 @@ def test_expired_authority_ends_the_start(relays: Relays) -> None:
     relay.start()
     assert relay.wait_exit() == 65
     assert f"authrelay: RELAYHOST_CA: 'CN=old CA' expired on {(now - day).date()}." in relay.logs()
+
+
+def test_queue_says_why_mail_waits_and_what_to_do(relays: Relays, upstream: Upstream, client: Client) -> None:
+    """`mailq` shows Postfix's words; a person needs to know which setting to change."""
+    upstream.behave(faults={"auth": reply(535, "5.7.8 Authentication credentials invalid")})
+    relay = relays.start()
+    assert relay.exec(["authrelay", "queue"]).text == "The queue is empty.\n"
+    client.send(
+        relay.container.name, 25, "a@example.test", ["b@example.com", "c@example.com"], b"Subject: x\r\n\r\nx\r\n"
+    )
+    wait_until(lambda: "535 5.7.8" in relay.exec(["authrelay", "queue"]).text, 20, "the reason should be listed")
+    shown = relay.exec(["authrelay", "queue"]).text
+    assert "a@example.test  example.com (2 recipients)" in shown
+    assert "1 waiting: the upstream refuses the user name or the password." in shown
+    assert "Check RELAYHOST_USERNAME and RELAYHOST_PASSWORD" in shown
+    assert "the password file last changed " in shown
+    listed = json.loads(relay.exec(["authrelay", "queue", "--json"]).text)
+    assert [reason["step"] for reason in listed["reasons"]] == ["auth"]
+    assert listed["messages"][0]["recipient_domains"] == {"example.com": 2}

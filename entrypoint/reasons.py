@@ -1,0 +1,143 @@
+"""What Postfix's words for a delivery that failed mean, and what to do about each. Pure.
+
+The words are those of smtp(8) in Postfix 3.10, as `postqueue -j` and the log have them; most rows were seen from the
+real program against an upstream that is broken in that way (tests/image/test_bad_upstreams.py).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, kw_only=True)
+class Advice:
+    """What a reason means to a person."""
+
+    step: str
+    """Where on the way to the upstream it went wrong: one of STEPS."""
+    meaning: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.meaning}. {self.remedy}."
+
+
+STEPS: Final = (
+    "resolve", "connect", "greeting", "ehlo", "starttls", "handshake", "certificate", "mechanisms", "auth",
+    "sender", "recipient", "message", "other",
+)  # fmt: skip
+"""The way that mail goes, in its order."""
+
+_SUSPENDED: Final = re.compile(r"^delivery temporarily suspended: ")
+_HOST: Final = re.compile(r"(?:host |server |connect to |conversation with |lost connection with )([^ \[]+)\[")
+
+_RATE: Final = r"too many|rate limit|ratelimit|throttl|try again later.*connections|exceeded.*(limit|quota)|concurrent"
+
+ROWS: Final[tuple[tuple[str, str, str, str], ...]] = (
+    # (regular expression, step, meaning, remedy); the first that is found counts.
+    (r"unable to look up host (\S+): Name or service not known|Name service error for name=(\S+) .*Host not found$",
+     "resolve", "no such name exists for the upstream", "Check the spelling of RELAYHOST"),
+    (r"unable to look up host|Name service error|Temporary failure in name resolution",
+     "resolve", "the name server does not answer",
+     "Check the container's DNS: 'docker exec relay cat /etc/resolv.conf'; the mail goes out when it answers again"),
+    (r"^connect to \S+: Connection refused",
+     "connect", "the upstream's machine is there, but nothing listens on that port",
+     "Check the port in RELAYHOST: 587 and 25 are STARTTLS, 465 is implicit TLS"),
+    (r"^connect to \S+: Connection timed out|^connect to \S+: .*timed out",
+     "connect", "nothing comes back from that address and port",
+     "A firewall, or a hosting provider that blocks outgoing port 25: try port 587 in RELAYHOST"),
+    (r"^connect to \S+: (No route to host|Network is unreachable)",
+     "connect", "this container has no way to that address",
+     "Check its network; for an IPv6 address without IPv6 set INET_PROTOCOLS=ipv4"),
+    (r"loops back to myself",
+     "connect", "RELAYHOST is this relay itself", "Name the upstream in RELAYHOST"),
+    (r"TLS is required, but was not offered",
+     "starttls", "the upstream offers no STARTTLS, or somebody on the way removes it; nothing secret was sent",
+     "Use port 587 or 465 in RELAYHOST; if the upstream really has no TLS: RELAYHOST_TLS=none, without a password"),
+    (r"TLS is required, but .* refused to start TLS",
+     "starttls", "the upstream offers STARTTLS but refuses it; nothing secret was sent",
+     "This is the upstream's trouble; if it lasts, ask its operator or use port 465"),
+    (r"Cannot start TLS: handshake failure|TLS handshake failed",
+     "handshake", "there is no TLS version or cipher that both sides accept, or the port speaks no TLS",
+     "Only TLS 1.2 and newer is used; check that the port in RELAYHOST fits: 465 is implicit TLS, 587 and 25 STARTTLS"),
+    (r"Server certificate not (trusted|verified)|certificate verification failed|fingerprint mismatch",
+     "certificate", "the upstream's certificate is not signed by a trusted CA, or not for its name, or it has ended; "
+     "nothing secret was sent",
+     "'authrelay discover-ca' shows which: then set RELAYHOST_CA_FILE, or write the name that the certificate has"),
+    (r"no mechanism available|No worthy mechs",
+     "mechanisms", "the upstream offers no login mechanism that this relay has or may use",
+     "Check SMTP_SASL_MECHANISM_FILTER; an upstream that accepts only XOAUTH2 needs another kind of login"),
+    (r"SASL authentication failed; .*said: 535",
+     "auth", "the upstream refuses the user name or the password",
+     "Check RELAYHOST_USERNAME and RELAYHOST_PASSWORD; many providers want a password made for applications"),
+    (r"SASL authentication failed; .*said: 534",
+     "auth", "the upstream wants another kind of login for this account",
+     "Make a password for applications there, or allow SMTP AUTH for the account"),
+    (r"SASL authentication failed; .*said: 4",
+     "auth", "the upstream cannot check the login just now",
+     "It is tried again by itself; too many tries may have locked the account for a while"),
+    (r"SASL authentication failed",
+     "auth", "the login failed", "Check RELAYHOST_USERNAME and RELAYHOST_PASSWORD"),
+    (r"said: 530|said: 5.*5\.7\.57|said: 5.*[Aa]uthenticat.*required",
+     "auth", "the upstream wants a login before it takes mail, and offered none or was given none",
+     "Set RELAYHOST_USERNAME and RELAYHOST_PASSWORD, and use the port for submission: 587 or 465"),
+    (r"refused to talk to me: 421.*" + _RATE + r"|said: (421|45\d).*(" + _RATE + ")",
+     "greeting", "the upstream limits how much it takes at a time",
+     "It is tried again by itself; set RELAYHOST_CONCURRENCY or RELAYHOST_RATE_DELAY to what the provider allows"),
+    (r"refused to talk to me: 4",
+     "greeting", "the upstream does not want to talk just now", "It is tried again by itself"),
+    (r"refused to talk to me: 5",
+     "greeting", "the upstream does not want to talk to this relay",
+     "Its words say why; it may want another port, a login, or another MYHOSTNAME"),
+    (r"timed out while (receiving the initial server greeting|performing the (EHLO|LHLO|HELO) handshake)",
+     # Postfix's words stay at the EHLO handshake until the login is done.
+     "greeting", "the upstream accepted the connection and says nothing, or nothing any more at the login",
+     "If the port is 465 in RELAYHOST the upstream may speak STARTTLS there, and the reverse; or it is overloaded"),
+    (r"lost connection with .* while (receiving the initial server greeting|performing the (EHLO|LHLO|HELO) handshake)",
+     "greeting", "the upstream closed the connection at the beginning or during the login",
+     "Check the port in RELAYHOST: 465 is implicit TLS, 587 and 25 are STARTTLS; or it refuses this address"),
+    (r"(timed out|lost connection) .*while (performing the )?.*STARTTLS",
+     "starttls", "the upstream stopped answering at STARTTLS",
+     "It is tried again by itself; if it lasts, use port 465"),
+    (r"(timed out|lost connection).* while sending MAIL FROM",
+     "sender", "the upstream stopped answering when it was told the sender", "It is tried again by itself"),
+    (r"(timed out|lost connection).* while sending RCPT TO",
+     "recipient", "the upstream stopped answering when it was told the recipient", "It is tried again by itself"),
+    (r"said: 5\d\d.*in reply to MAIL FROM|said: 4\d\d.*in reply to MAIL FROM",
+     "sender", "the upstream does not take mail from this sender",
+     "Send from an address that the account may use; the upstream's words say which"),
+    (r"said: 4\d\d.*in reply to RCPT TO",
+     "recipient", "the upstream does not take mail for this recipient just now",
+     "It is tried again by itself; greylisting ends after some minutes"),
+    (r"said: 5\d\d.*in reply to RCPT TO",
+     "recipient", "the upstream does not take mail for this recipient", "Check the address"),
+    (r"message size .* exceeds size limit|said: 552",
+     "message", "the message is larger than the upstream takes",
+     "Send less at once, and set MESSAGE_SIZE_LIMIT to the upstream's limit so that applications learn at once"),
+    (r"(timed out|lost connection).* while sending DATA command",
+     "message", "the upstream stopped answering before it took the message", "It is tried again by itself"),
+    (r"(timed out|lost connection).* while sending (end of data|message body)",
+     "message", "the connection ended before the upstream confirmed the message; it may arrive twice",
+     "It is tried again by itself"),
+    (r"said: 4\d\d", "message", "the upstream does not take the message just now", "It is tried again by itself"),
+    (r"said: 5\d\d", "message", "the upstream refuses the message", "Its words say why"),
+    (r"timed out|lost connection",
+     "other", "the upstream stopped answering in the middle", "It is tried again by itself"),
+)  # fmt: skip
+
+
+def explain(reason: str) -> Advice:
+    """Return what a reason of Postfix's means. An unknown one is said to be unknown, and stands for itself."""
+    words = _SUSPENDED.sub("", reason)
+    for pattern, step, meaning, remedy in ROWS:
+        if re.search(pattern, words, re.IGNORECASE if pattern.startswith("refused to talk to me: 421") else 0):
+            return Advice(step=step, meaning=meaning, remedy=remedy)
+    return Advice(step="other", meaning="there is no explanation for these words yet", remedy="They are Postfix's own")
+
+
+def find_host(reason: str) -> str | None:
+    """Return the host that a reason is about, if it names one."""
+    match = _HOST.search(reason)
+    return match[1] if match else None
