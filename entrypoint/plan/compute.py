@@ -148,8 +148,15 @@ def _view_main_cf(settings: Settings, facts: Facts) -> dict[str, Any]:
         "password_table": _PASSWORDS,
         "sasl_options": "noanonymous" if settings.relayhost_cleartext_auth else "noplaintext, noanonymous",
         "has_mechanism_filter": bool(settings.smtp_sasl_mechanism_filter),
-        "mechanism_filter": ", ".join(settings.smtp_sasl_mechanism_filter or ()),
+        "mechanism_filter": ", ".join(_complete_filter(settings.smtp_sasl_mechanism_filter or ())),
     }
+
+
+def _complete_filter(mechanisms: tuple[str, ...]) -> tuple[str, ...]:
+    """Return a filter that means what it says: Postfix lets nothing through that no pattern names, so that a list of
+    refusals alone needs the rest named at its end (postconf(5) smtp_sasl_mechanism_filter)."""
+    refuses_only = bool(mechanisms) and all(name.startswith("!") for name in mechanisms)
+    return (*mechanisms, "static:all") if refuses_only else mechanisms
 
 
 def _warn(settings: Settings, facts: Facts) -> tuple[str, ...]:

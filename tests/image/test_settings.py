@@ -85,6 +85,17 @@ def test_cleartext_login_needs_to_be_said_twice_and_is_warned_about(
     assert (login.password, login.is_inside_tls) == (PASSWORD.encode(), False)
 
 
+@pytest.mark.parametrize(("mechanisms", "used"), [("!plain", "LOGIN"), ("login", "LOGIN"), ("!login", "PLAIN")])
+def test_mechanism_filter_leaves_what_it_says(
+    mechanisms: str, used: str, relays: Relays, upstream: Upstream, client: Client
+) -> None:
+    """Refusing one mechanism must not refuse all of them, which is what Postfix makes of `!plain` alone."""
+    relay = relays.start({"SMTP_SASL_MECHANISM_FILTER": mechanisms})
+    client.send(relay.container.name, 25, "a@example.test", ["b@example.com"], TEXT)
+    upstream.wait_messages(1)
+    assert [login.mechanism for login in upstream.sessions()[0].logins] == [used]
+
+
 def test_mx_is_followed_when_it_is_asked_for(relays: Relays, upstream: Upstream, client: Client) -> None:
     """A domain that has no MX record is its own mail host (RFC 5321 section 5.1); the certificate is the domain's."""
     relay = relays.start({"RELAYHOST": f"{HOSTNAME}:587", "RELAYHOST_MX": "yes"})
