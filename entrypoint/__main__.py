@@ -17,6 +17,7 @@ VERBS: Final = {
     "render": "write the complete configuration into a directory",
     "settings": "list every setting",
     "discover-ca": "show which CA signed a mail server's certificate, and what to set",
+    "doctor": "walk the way to the upstream, and say what is broken on it",
     "queue": "list what is queued, why, and what to do about it",
     "health": "say whether the relay in this container works",
 }

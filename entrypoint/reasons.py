@@ -66,7 +66,7 @@ ROWS: Final[tuple[tuple[str, str, str, str], ...]] = (
      "certificate", "the upstream's certificate is not signed by a trusted CA, or not for its name, or it has ended; "
      "nothing secret was sent",
      "'authrelay discover-ca' shows which: then set RELAYHOST_CA_FILE, or write the name that the certificate has"),
-    (r"no mechanism available|No worthy mechs",
+    (r"no mechanism available|No worthy mechs|offered no compatible authentication mechanisms",
      "mechanisms", "the upstream offers no login mechanism that this relay has or may use",
      "Check SMTP_SASL_MECHANISM_FILTER; an upstream that accepts only XOAUTH2 needs another kind of login"),
     (r"SASL authentication failed; .*said: 535",

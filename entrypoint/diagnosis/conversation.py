@@ -1,0 +1,102 @@
+"""The session of a walk, its steps told one by one, and what it means when the server stops answering. Network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from entrypoint.diagnosis.judgement import hide_secrets
+from entrypoint.diagnosis.steps import Broken, Step, break_as_postfix
+from entrypoint.errors import quote_value
+from entrypoint.system.smtp_session import Reply, SessionError, SmtpSession
+
+_PHASES = {
+    "greeting": "receiving the initial server greeting",
+    "starttls": "performing the STARTTLS handshake",
+    "sender": "sending MAIL FROM",
+    "recipient": "sending RCPT TO",
+}
+"""Postfix's words for where a conversation ended; until the login is done they stay at the EHLO handshake."""
+
+
+class Conversation:
+    """One session with the upstream; what the server said comes without the secrets."""
+
+    def __init__(self, host: str, secrets: tuple[str, ...], report: Callable[[Step], None]) -> None:
+        self.host = host
+        self.address = ""
+        self.session: SmtpSession | None = None
+        self.about_certificate = ""
+        """What is to be told of the client certificate when the server has gone on: in TLS 1.3 it judges later."""
+        self.is_certificate_asked_for = False
+        self._secrets = secrets
+        self.report = report
+
+    @property
+    def place(self) -> str:
+        """The host as Postfix names it."""
+        return f"{self.host}[{self.address}]"
+
+    def tell(self, name: str, detail: str) -> None:
+        """Report a step that is well."""
+        self.report(Step(name=name, is_ok=True, detail=detail))
+
+    def clean(self, text: str) -> str:
+        """Return what a server said without the secrets, which it may echo."""
+        return hide_secrets(text, self._secrets)
+
+    def take_session(self) -> SmtpSession:
+        """Return the session, which there is once the port was reached."""
+        if self.session is None:
+            raise Broken("connect", "there is no connection", "Try again")
+        return self.session
+
+    def read(self) -> Reply:
+        """Return the next reply, or raise SessionError; Broken where the server seems to mind our certificate."""
+        return self._take(self.take_session().read_reply)
+
+    def ask(self, name: str, line: str | bytes) -> Reply:
+        """Return the reply to a line; raise Broken where there is none."""
+        words = line if isinstance(line, bytes) else line.encode()
+        try:
+            return self._take(lambda: self.take_session().ask(words))
+        except SessionError as error:
+            raise self.explain_silence(name, error) from error
+
+    def _take(self, fetch: Callable[[], Reply]) -> Reply:
+        try:
+            reply = self._clean_reply(fetch())
+        except SessionError as error:
+            if self.about_certificate and self.is_certificate_asked_for and error.kind in ("alert", "closed"):
+                raise explain_refusal(error) from error
+            raise
+        if self.about_certificate:
+            self.tell("client-certificate", self.about_certificate)
+            self.about_certificate = ""
+        return reply
+
+    def _clean_reply(self, reply: Reply) -> Reply:
+        # A challenge is for the library, byte by byte, and is never shown.
+        return reply if reply.code == 334 else replace(reply, lines=tuple(map(self.clean, reply.lines)))
+
+    def explain_silence(self, name: str, error: SessionError) -> Broken:
+        """Return what it means that a reply did not come, or was none."""
+        phase = _PHASES.get(name, "performing the EHLO handshake")
+        what = "conversation with {} timed out" if error.kind == "silent" else "lost connection with {}"
+        said = f"'{quote_value(self.clean(str(error)))}'" if error.kind == "odd" else str(error)
+        return break_as_postfix(name, f"{what.format(self.place)} while {phase}", said)
+
+    def hang_up(self) -> None:
+        """Close the session, if there is one."""
+        if self.session:
+            self.session.close()
+
+
+def explain_refusal(error: SessionError) -> Broken:
+    """Return what it means that the server ends TLS after the handshake, when it has seen our certificate."""
+    return Broken(
+        "client-certificate",
+        f"the upstream asked for a client certificate, and ended the session when it had seen ours ({error})",
+        "Give its operator /var/lib/authrelay/client-certificate.pem, or set CLIENT_CERT_FILE and CLIENT_KEY_FILE to "
+        "the pair that it knows",
+    )

@@ -1,0 +1,112 @@
+"""Logs in as Postfix would: its library, its options, its filter, its choice of mechanism. Network, by `system`."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass
+
+from entrypoint.diagnosis.conversation import Conversation
+from entrypoint.diagnosis.judgement import filter_mechanisms, find_offers
+from entrypoint.diagnosis.steps import Broken, break_as_postfix
+from entrypoint.errors import quote_value
+from entrypoint.system.sasl import SaslClient, SaslError, list_installed
+
+_MOST_ROUNDS = 10
+"""A login has at most four; a server that asks on and on is broken."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Login:
+    """Who logs in, and what keeps the password from being readable (postconf(5) smtp_sasl_security_options)."""
+
+    username: str
+    password: str
+    options: tuple[str, ...]
+    options_inside_tls: tuple[str, ...]
+    mechanism_filter: str
+
+    def __repr__(self) -> str:
+        return "Login(hidden)"
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must never be shown: the password, and the one message in which PLAIN carries it."""
+        return self.password, f"\0{self.username}\0{self.password}"
+
+
+def log_in(conversation: Conversation, login: Login | None, offers: tuple[str, ...]) -> None:
+    """Do the steps `mechanisms` and `auth`, or raise Broken; `offers` are the lines of the last EHLO's reply."""
+    if login is None:
+        conversation.tell("mechanisms", "no login is configured, so that none is tried")
+        return
+    offered = find_offers(offers, "AUTH")
+    is_inside_tls = conversation.take_session().is_inside_tls
+    if offered is None and not is_inside_tls:
+        raise Broken(
+            "mechanisms",
+            "the upstream offers no login in the clear",
+            "Most offer it inside TLS only: RELAYHOST_TLS=secure, and port 587 or 465 in RELAYHOST",
+        )
+    if offered is None:
+        raise Broken(
+            "mechanisms",
+            "the upstream offers no login here; Postfix goes on without one, and most upstreams refuse that",
+            "Use its port for submission in RELAYHOST, 587 or 465; if it wants no login, set RELAYHOST_AUTH=none and "
+            "remove RELAYHOST_USERNAME and RELAYHOST_PASSWORD",
+        )
+    # The same rule as Postfix's: whatever the level, a session in the clear has the options for the clear.
+    options = login.options_inside_tls if is_inside_tls else login.options
+    allowed = filter_mechanisms(offered, login.mechanism_filter)
+    client = None
+    try:
+        client = SaslClient(
+            server_name=conversation.host, username=login.username, password=login.password, options=options
+        )
+        mechanism, first = client.start(allowed)
+        conversation.tell("mechanisms", f"{mechanism}, chosen of {', '.join(map(quote_value, offered))}")
+        _exchange(conversation, client, mechanism, first)
+        conversation.tell("auth", f"logged in as {quote_value(login.username)} by {mechanism}")
+    except SaslError as error:
+        raise _explain(error, offered, allowed, options) from error
+    finally:
+        if client:
+            client.close()
+
+
+def _exchange(conversation: Conversation, client: SaslClient, mechanism: str, first: bytes | None) -> None:
+    words = [b"AUTH", mechanism.encode(), *([base64.b64encode(first)] if first else [])]
+    reply = conversation.ask("auth", b" ".join(words))
+    for _ in range(_MOST_ROUNDS):
+        if reply.code != 334:
+            break
+        try:
+            challenge = base64.b64decode(reply.lines[0])
+        except (binascii.Error, ValueError) as error:
+            raise SaslError("the upstream's challenge is not base64") from error
+        reply = conversation.ask("auth", base64.b64encode(client.answer(challenge)))
+    if reply.code != 235:
+        words_of_postfix = f"SASL authentication failed; server {conversation.place} said: {reply}"
+        raise break_as_postfix("auth", words_of_postfix, quote_value(str(reply)))
+
+
+def _explain(error: SaslError, offered: tuple[str, ...], allowed: tuple[str, ...], options: tuple[str, ...]) -> Broken:
+    if not error.has_no_mechanism:
+        return Broken("auth", f"the login cannot go on: {error}", "Check RELAYHOST_USERNAME and RELAYHOST_PASSWORD")
+    installed = list_installed()
+    usable = [name for name in offered if name in installed and name != "ANONYMOUS"]
+    shown = ", ".join(map(quote_value, offered)) or "none"
+    detail = f"offered: {shown}; installed: {', '.join(installed)}"
+    if usable and not set(usable) & set(allowed):
+        return Broken(
+            "mechanisms",
+            f"SMTP_SASL_MECHANISM_FILTER lets nothing through of what is offered; {detail}",
+            f"Set SMTP_SASL_MECHANISM_FILTER={','.join(usable).lower()}",
+        )
+    if usable and "noplaintext" in options:
+        return Broken(
+            "mechanisms",
+            f"this session is in the clear, where no password is sent that could be read; {detail}",
+            "Use TLS (RELAYHOST_TLS=secure), or RELAYHOST_CLEARTEXT_AUTH=yes",
+        )
+    return break_as_postfix("mechanisms", "no mechanism available", detail)

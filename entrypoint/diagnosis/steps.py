@@ -1,0 +1,49 @@
+"""The steps on the way to the upstream, what each found, and the exit status of each. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from entrypoint.reasons import explain
+
+STEPS: Final = (
+    "settings", "resolve", "connect", "greeting", "ehlo", "starttls", "handshake", "certificate", "name",
+    "client-certificate", "ehlo-again", "mechanisms", "auth", "sender", "recipient", "quit",
+)  # fmt: skip
+"""The way, in its order; the names that entrypoint.reasons has, too, mean the same there."""
+
+STATUSES: Final = {name: 10 + position for position, name in enumerate(STEPS)}
+"""What `authrelay doctor` ends with when a step is broken; broken settings end with their error's own status."""
+
+_FALLBACK: Final = re.compile(r"(?<![A-Z_])RELAYHOST(?=_USERNAME|_PASSWORD|[^A-Z_]|$)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """What one step found: `detail` in the server's or our words; `remedy` only where it is broken."""
+
+    name: str
+    is_ok: bool
+    detail: str
+    remedy: str = ""
+
+
+class Broken(Exception):
+    """The step at which the way ends."""
+
+    def __init__(self, name: str, detail: str, remedy: str) -> None:
+        super().__init__(detail)
+        self.step = Step(name=name, is_ok=False, detail=detail, remedy=remedy)
+
+
+def break_as_postfix(name: str, words: str, said: str = "") -> Broken:
+    """Return a broken step that is explained as the queue explains Postfix's words for it."""
+    advice = explain(words)
+    return Broken(name, f"{advice.meaning}{f' ({said})' if said else ''}", advice.remedy)
+
+
+def name_for_fallback(text: str) -> str:
+    """Return a remedy for FALLBACK_RELAYHOST: its own host, port and login; the TLS settings are RELAYHOST's."""
+    return _FALLBACK.sub("FALLBACK_RELAYHOST", text)
