@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import pathlib
 import posixpath
 import re
@@ -13,7 +14,7 @@ from typing import Any
 from tests.support.engine import Container, Engine, Network, Result
 from tests.support.wait import wait_until
 
-IMAGE = "authrelay:dev"
+IMAGE = os.environ.get("AUTHRELAY_IMAGE", "authrelay:dev")
 
 # Our lines: "2026-11-22T23:31:03.123+00:00 WARNING authrelay: text".
 _LINE = re.compile(r"^(?P<time>\d{4}-\d\d-\d\dT\S+) (?P<severity>[A-Z]+) (?P<source>\S+): ?(?P<text>.*)$")
