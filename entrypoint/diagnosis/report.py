@@ -17,6 +17,8 @@ class Result:
 
     setting: str
     nexthop: str
+    level: str = ""
+    """The TLS level in force."""
     steps: list[Step] = field(default_factory=list)
 
     @property

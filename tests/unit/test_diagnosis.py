@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from entrypoint.commands.doctor import describe_resolver
 from entrypoint.config.chain import Link, load_sent
 from entrypoint.config.tls import TlsLevel, TlsRule
 from entrypoint.diagnosis.judgement import (
@@ -25,6 +24,7 @@ from entrypoint.diagnosis.judgement import (
 from entrypoint.diagnosis.protection import Protection
 from entrypoint.diagnosis.report import Result, find_status, make_json, render_end, render_step
 from entrypoint.diagnosis.steps import STATUSES, STEPS, Broken, Step, break_as_postfix, name_for_fallback
+from entrypoint.diagnosis.ways import describe_resolver
 from entrypoint.reasons import STEPS as REASON_STEPS
 from entrypoint.system.finger import Opinion, parse_opinion
 from entrypoint.system.smtp_session import Handshake, SessionError, TlsOrder
