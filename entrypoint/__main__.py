@@ -21,6 +21,8 @@ VERBS: Final = {
     "queue": "list what is queued, why, and what to do about it",
     "health": "say whether the relay in this container works",
 }
+OCCASIONAL: Final = frozenset({"upkeep", "probe"})
+"""What the supervisor runs now and then; nobody types these."""
 USAGE_STATUS: Final = 64
 
 
@@ -31,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     if verb in ("-h", "--help", "help"):
         sys.stdout.write(_describe_usage())
         return 0
-    if verb not in VERBS:
+    if verb not in VERBS and verb not in OCCASIONAL:
         sys.stderr.write(f"authrelay: there is no command '{verb}'.\n{_describe_usage()}")
         return USAGE_STATUS
     try:

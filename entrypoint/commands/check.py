@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import tempfile
 
-from entrypoint.commands.prepare import prepare
+from entrypoint.commands.prepare import Occasion, prepare
 from entrypoint.config.settings import Settings
 from entrypoint.errors import CommandFailedError
 from entrypoint.plan.files import Plan
@@ -15,14 +15,15 @@ from entrypoint.system.install import find_complaints, write_configuration
 def main(arguments: list[str]) -> int:
     """Print what would run, secrets hidden; raise what would stop a start."""
     del arguments
-    settings, plan, warnings = prepare(keeps_certificate=False)
+    prepared = prepare(Occasion.LOOK)
+    plan = prepared.plan
     with tempfile.TemporaryDirectory() as directory:
         write_configuration(plan.files, directory)
         complaints = find_complaints(directory)
     if complaints:
         raise CommandFailedError("Postfix does not like the configuration: " + "; ".join(complaints))
-    sys.stdout.write(describe_relay(settings, plan))
-    for warning in warnings:
+    sys.stdout.write(describe_relay(prepared.settings, plan))
+    for warning in prepared.all_warnings:
         sys.stderr.write(f"authrelay: WARNING: {warning}\n")
     return 0
 

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from typing import Final, NoReturn
 
-from entrypoint.commands.prepare import prepare
+from entrypoint.commands.prepare import Occasion, prepare
 from entrypoint.diagnosis.configuration import find_configuration
 from entrypoint.diagnosis.report import Result, find_status, make_json, render_end, render_step
 from entrypoint.diagnosis.steps import Step
@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> int:
     """Walk to RELAYHOST and FALLBACK_RELAYHOST; return 0, or the status of the first broken step."""
     options = _parse_arguments(arguments)
     try:
-        settings, plan, warnings = prepare(keeps_certificate=False)
+        prepared = prepare(Occasion.LOOK)
     except StartupError as error:
         if not options.json:
             raise
@@ -40,8 +40,9 @@ def main(arguments: list[str]) -> int:
         result = Result(setting="RELAYHOST", nexthop="", steps=[problems])
         sys.stdout.write(json.dumps(make_json([result], error.exit_status), indent=2) + "\n")
         return error.exit_status
-    for warning in warnings:
+    for warning in prepared.all_warnings:
         sys.stderr.write(f"authrelay: WARNING: {warning}\n")
+    settings, plan = prepared.settings, prepared.plan
     with tempfile.TemporaryDirectory() as directory:
         results = examine(
             settings,

@@ -1,7 +1,7 @@
-"""`authrelay health [--json]`: does the relay in this container work? For HEALTHCHECK, probes and people.
+"""`authrelay health [--ready] [--json]`: does the relay in this container work? For HEALTHCHECK, probes and people.
 
-Asks every listener for its greeting and the supervisor's record for its services. Leaves no line in the log: the
-forwarder knows the address that it asks from.
+Asks every listener for its greeting and the supervisor's record for its services; with --ready also what the last probe
+found of the upstream. Leaves no line in the log: the forwarder knows the address that it asks from.
 """
 
 from __future__ import annotations
@@ -12,20 +12,33 @@ import socket
 import sys
 
 from entrypoint import paths
+from entrypoint.errors import UsageError
+from entrypoint.upkeep.record import load_record
+from entrypoint.upkeep.verdict import find_readiness, load_verdict
 
 _TIMEOUT_SECONDS = 3.0  # two listeners one after the other must fit into the HEALTHCHECK timeout
 _UP = ("STARTING", "RUNNING")
 
 
 def main(arguments: list[str]) -> int:
-    """Print one line for each thing that was asked; return 0 when all is well, otherwise 69 (EX_UNAVAILABLE)."""
+    """Print one line for each thing that was asked; return 0 when all is well, otherwise 69 (EX_UNAVAILABLE).
+
+    What should be known but stops no mail, such as a CA that could not be fetched again, is printed as a warning.
+    """
+    if unknown := set(arguments) - {"--json", "--ready"}:
+        raise UsageError(f"there is no option {sorted(unknown)[0]}. usage: authrelay health [--ready] [--json]")
     findings = [*check_services(), *check_listeners()]
+    warnings = list(load_record().troubles.values())
+    if "--ready" in arguments:
+        findings += find_readiness(load_verdict())
     is_healthy = all(is_well for _, is_well, _ in findings)
-    if arguments == ["--json"]:
+    if "--json" in arguments:
         rows = [{"name": name, "is_well": is_well, "detail": detail} for name, is_well, detail in findings]
-        sys.stdout.write(json.dumps({"is_healthy": is_healthy, "findings": rows}) + "\n")
+        answer = {"is_healthy": is_healthy, "findings": rows, "warnings": warnings}
+        sys.stdout.write(json.dumps(answer) + "\n")
     else:
         sys.stdout.write("".join(f"{'ok' if well else 'FAILED':<7}{name}: {text}\n" for name, well, text in findings))
+        sys.stdout.write("".join(f"{'WARN':<7}{text}\n" for text in warnings))
     return 0 if is_healthy else 69
 
 

@@ -1,31 +1,86 @@
-"""The steps that `run`, `check` and `render` have in common: settings, facts, plan."""
+"""What the commands that work with settings have in common: settings, facts, plan."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from entrypoint import paths
 from entrypoint.config.certificates import Certificates
 from entrypoint.config.environment import read_settings
 from entrypoint.config.secret import Secret
 from entrypoint.config.settings import Settings
 from entrypoint.config.values import IPAddress
+from entrypoint.errors import StartupError
 from entrypoint.plan.compute import compute_plan
 from entrypoint.plan.files import Facts, Plan
-from entrypoint.system.client_certificate import ClientCertificate, check_times, load_or_make_client_certificate
+from entrypoint.system.client_certificate import (
+    RENEWED_BEFORE_SECONDS,
+    ClientCertificate,
+    load_or_make_client_certificate,
+)
 from entrypoint.system.interfaces import read_host_name, read_routes, resolve_name
+from entrypoint.system.validity import check_authorities, check_certificates
+from entrypoint.upkeep.expiry import Ending, find_endings
+from entrypoint.upkeep.record import key_by_text
 
 
-def prepare(*, keeps_certificate: bool) -> tuple[Settings, Plan, tuple[str, ...]]:
-    """Return the settings, the plan, and every warning.
+class Occasion(Enum):
+    """Why settings are read: what may be written, and whether RELAYHOST_CA_URL is asked."""
 
-    `keeps_certificate`: whether the state volume may be written: a client certificate made, a fetched CA kept. Without
-    it the CA is fetched all the same, and the kept copy serves all the same: what is shown is what a start would do.
-    """
-    settings, warnings = read_settings()
-    for name, given in (("RELAYHOST_CA", settings.relayhost_ca), ("CLIENT_CERT", settings.client_cert)):
-        if given is not None:
-            check_times(name, tuple((one.subject, one.not_before, one.not_after) for one in given.members))
-    fetched, remarks = _fetch_authorities(settings, keeps_copy=keeps_certificate)
+    LOOK = "look"
+    """To show or to try what a start would do: the CA is fetched, and nothing is written."""
+    START = "start"
+    """The kept CA serves at once if there is one: the upkeep fetches right after the start."""
+    FETCH = "fetch"
+    """While the relay runs, and it is time to fetch the CA."""
+    REVIEW = "review"
+    """While the relay runs, and the CA in force stays as it is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """Everything that is known before the disk is touched."""
+
+    settings: Settings
+    plan: Plan
+    warnings: tuple[str, ...]
+    client: ClientCertificate | None = None
+    """The certificate that is ours or lies in the state volume."""
+    is_copy: bool = False
+    """Whether the CA is one that was fetched earlier."""
+    fetch_warnings: tuple[str, ...] = ()
+    """What is to be said of RELAYHOST_CA_URL; not among the warnings."""
+
+    @property
+    def endings(self) -> tuple[Ending, ...]:
+        """The certificates in use that will end."""
+        return (*_list_authorities(self), *_list_client(self))
+
+    @property
+    def troubles(self) -> dict[str, str]:
+        """What should be known of all this just now, without the fetch, each by its key."""
+        return {**key_by_text(self.warnings), **find_endings(self.endings, time.time())}
+
+    @property
+    def all_warnings(self) -> tuple[str, ...]:
+        """Every warning."""
+        return self.warnings + self.fetch_warnings
+
+
+def prepare(occasion: Occasion, environ: Mapping[str, str] | None = None) -> Prepared:
+    """Return the settings, of the process's own environment unless one is given, and what follows from them."""
+    settings, warnings = read_settings(environ)
+    if settings.relayhost_ca is not None:
+        valid, remarks = check_authorities("RELAYHOST_CA", settings.relayhost_ca)
+        settings, warnings = replace(settings, relayhost_ca=valid), (*warnings, *remarks)
+    if settings.client_cert is not None:
+        check_certificates("CLIENT_CERT", settings.client_cert)
+    fetched, fetch_warnings, is_copy = _find_authorities(settings, occasion)
     host_name = read_host_name()
-    client = _find_client_certificate(settings, host_name) if keeps_certificate else None
+    client = None if occasion is Occasion.LOOK else _find_client_certificate(settings, host_name)
     subnets, gateways = read_routes()
     proxy_addresses: list[IPAddress] = []
     for proxy in settings.proxy_interfaces or ():
@@ -42,18 +97,71 @@ def prepare(*, keeps_certificate: bool) -> tuple[Settings, Plan, tuple[str, ...]
         fetched_authorities=fetched,
     )
     plan = compute_plan(settings, facts)
-    return settings, plan, (*warnings, *remarks, *plan.warnings, *(client.warnings if client else ()))
+    return Prepared(
+        settings=settings,
+        plan=plan,
+        warnings=(*warnings, *plan.warnings, *(client.warnings if client else ())),
+        client=client,
+        is_copy=is_copy,
+        fetch_warnings=fetch_warnings,
+    )
 
 
-def _fetch_authorities(settings: Settings, *, keeps_copy: bool) -> tuple[Certificates | None, tuple[str, ...]]:
-    """Return what RELAYHOST_CA_URL gives, if it is set, and the warnings about it."""
-    if settings.relayhost_ca_url is None:
-        return None, ()
+def _find_authorities(settings: Settings, occasion: Occasion) -> tuple[Certificates | None, tuple[str, ...], bool]:
+    """Return what RELAYHOST_CA_URL gives, if it is set, the warnings about it, and whether it is an earlier copy."""
+    url, sha256s = settings.relayhost_ca_url, settings.relayhost_ca_sha256
+    if url is None:
+        return None, (), False
     # Imported here: a start without a URL must not pay for HTTP and TLS.
-    from entrypoint.system.authority_store import fetch_authorities
+    from entrypoint.system.authority_store import fetch_authorities, load_authorities, load_installed
 
-    fetched = fetch_authorities(settings.relayhost_ca_url, sha256s=settings.relayhost_ca_sha256, keeps_copy=keeps_copy)
-    return fetched.certificates, fetched.warnings
+    known = None
+    if occasion is Occasion.START:
+        known = load_authorities(url, sha256s=sha256s)
+    elif occasion in (Occasion.REVIEW, Occasion.FETCH):
+        known = load_installed(sha256s=sha256s)
+    if known and occasion is not Occasion.FETCH:
+        return known.certificates, (), True
+    try:
+        found = fetch_authorities(url, sha256s=sha256s, keeps_copy=occasion is not Occasion.LOOK)
+    except StartupError as error:
+        if known is None:
+            raise
+        return known.certificates, (f"{error} What was trusted before is trusted still.",), True
+    return found.certificates, found.warnings, found.is_copy
+
+
+def _list_authorities(prepared: Prepared) -> Iterator[Ending]:
+    given = prepared.plan.authorities
+    if given is None:
+        return
+    name = "RELAYHOST_CA_URL" if prepared.settings.relayhost_ca_url else "RELAYHOST_CA"
+    remedy = "If the upstream's certificate still leads to it then, mail will wait: add the CA that replaces it"
+    for one in given.members:
+        yield Ending(
+            what=f"{name}: the CA", subject=one.subject, sha256=one.sha256, not_after=one.not_after, remedy=remedy
+        )
+
+
+def _list_client(prepared: Prepared) -> Iterator[Ending]:
+    remedy = "Give the certificate that replaces it, and tell the upstream of it if it is pinned there"
+    for one in prepared.settings.client_cert.members if prepared.settings.client_cert else ():
+        yield Ending(
+            what="CLIENT_CERT: the certificate",
+            subject=one.subject,
+            sha256=one.sha256,
+            not_after=one.not_after,
+            remedy=remedy,
+        )
+    if client := prepared.client:
+        yield Ending(
+            what=f"{paths.CLIENT_CHAIN}: the certificate",
+            subject=client.subject,
+            sha256=client.sha256,
+            not_after=client.not_after,
+            remedy=remedy,
+            renewed_at=client.not_after - RENEWED_BEFORE_SECONDS if client.is_renewed else None,
+        )
 
 
 def _find_client_certificate(settings: Settings, host_name: str) -> ClientCertificate | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from entrypoint.commands.prepare import prepare
+from entrypoint.commands.prepare import Occasion, prepare
 from entrypoint.system.install import write_configuration
 
 
@@ -13,9 +13,9 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1:
         sys.stderr.write("usage: authrelay render DIRECTORY\n")
         return 64
-    _, plan, warnings = prepare(keeps_certificate=False)
-    for name in write_configuration(plan.files, arguments[0]):
+    prepared = prepare(Occasion.LOOK)
+    for name in write_configuration(prepared.plan.files, arguments[0]):
         sys.stdout.write(f"{arguments[0].rstrip('/')}/{name}\n")
-    for warning in warnings:
+    for warning in prepared.all_warnings:
         sys.stderr.write(f"authrelay: WARNING: {warning}\n")
     return 0

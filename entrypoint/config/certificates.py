@@ -9,6 +9,7 @@ import contextlib
 import io
 import re
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -55,10 +56,10 @@ def parse_authorities(data: bytes) -> Certificates:
     return _describe(found)
 
 
-def keep_pinned(certificates: Certificates, sha256s: tuple[str, ...]) -> Certificates:
-    """Return those that have one of the SHA-256 fingerprints, `AB:CD:...`; none is no error here."""
+def keep_members(certificates: Certificates, keeps: Callable[[Certificate], bool]) -> Certificates:
+    """Return the certificates that are to be kept, in their order; none is no error here."""
     blocks = re.findall(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n", certificates.pem, flags=re.S)
-    kept = [pair for pair in zip(blocks, certificates.members, strict=True) if pair[1].sha256 in sha256s]
+    kept = [pair for pair in zip(blocks, certificates.members, strict=True) if keeps(pair[1])]
     return Certificates(pem="".join(block for block, _ in kept), members=tuple(member for _, member in kept))
 
 

@@ -62,6 +62,21 @@ def read_settings(
     return settings, tuple(warnings + find_warnings(settings))
 
 
+def read_environment() -> dict[str, str]:
+    """Return the process's environment as the container was given it, for whoever reads the settings again later."""
+    return dict(os.environ)
+
+
+def list_files(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the paths that the `X_FILE` variables of settings name."""
+    names = {declaration.name + FILE_SUFFIX for declaration in DECLARATIONS}
+    return tuple(
+        path
+        for name, path in sorted(environ.items())
+        if path and (name in names or (name.startswith(PARAMETER_PREFIX) and name.endswith(FILE_SUFFIX)))
+    )
+
+
 def find_file(name: str) -> str | None:
     """Return the path that the variable `name`_FILE holds, if it is set."""
     return os.environ.get(name + FILE_SUFFIX) or None

@@ -41,6 +41,7 @@ from entrypoint.config.values import (
     parse_mechanism,
     parse_network,
     parse_password,
+    parse_refresh_seconds,
     parse_size_bytes,
     parse_time_zone,
     parse_username,
@@ -113,8 +114,14 @@ class Settings:
     )
     relayhost_ca_url: str | None = optional(
         parse_web_url,
-        "Where every start fetches that CA instead, in any of those forms: `https://`, whose server must be one that "
-        "Debian's bundle trusts, or `http://` with RELAYHOST_CA_SHA256. If a fetch fails, the last good copy serves.",
+        "Where that CA is fetched instead, in any of those forms: `https://`, whose server must be one that Debian's "
+        "bundle trusts, or `http://` with RELAYHOST_CA_SHA256. If a fetch fails, the last good copy serves.",
+        group=UPSTREAM,
+    )
+    relayhost_ca_refresh: int = defaulted(
+        parse_refresh_seconds,
+        "How often it is fetched again while the relay runs, give or take a tenth: 10s and more.",
+        default="6h",
         group=UPSTREAM,
     )
     relayhost_ca_sha256: tuple[str, ...] | None = optional(
@@ -240,6 +247,13 @@ class Settings:
         cleared=0,
     )
 
+    probe: str = defaulted(
+        parse_choice("yes", "no-login", "no"),
+        "Whether the relay walks to the upstream itself when it starts and when mail begins to wait, and says what is "
+        "broken: yes, no-login (everything but the login), or no.",
+        default="yes",
+        group=RUNNING,
+    )
     log_format: str = defaulted(parse_choice("plain"), "The form of the log: plain.", default="plain", group=RUNNING)
     tls_log_level: int = defaulted(
         parse_integer(0, 4),

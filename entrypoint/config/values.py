@@ -24,6 +24,7 @@ _YES: Final = ("yes", "true", "on", "1")
 _NO: Final = ("no", "false", "off", "0")
 _LABEL: Final = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 _SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_LEAST_REFRESH_SECONDS: Final = 10
 _YEAR_SECONDS: Final = 366 * 86400
 _MOST_BYTES: Final = 2**40
 _SIZES: Final = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
@@ -71,6 +72,14 @@ def parse_duration_seconds(text: str) -> int:
     seconds = int(match[1]) * _SECONDS[match[2]]
     if seconds > _YEAR_SECONDS:
         raise InvalidValue("it is longer than a year", "Write a number with s, m, h or d, for example 20s")
+    return seconds
+
+
+def parse_refresh_seconds(text: str) -> int:
+    """Return seconds as `parse_duration_seconds` does, but at least ten: less would be hammering."""
+    seconds = parse_duration_seconds(text)
+    if seconds < _LEAST_REFRESH_SECONDS:
+        raise InvalidValue("it is less than 10 seconds", "Write a number with m, h or d, for example 6h")
     return seconds
 
 

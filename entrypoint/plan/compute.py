@@ -27,7 +27,6 @@ _PASSWORDS: Final = f"{paths.POSTFIX_CONFIG}/sasl_passwd"
 _POLICIES: Final = f"{paths.POSTFIX_CONFIG}/tls_policy"
 _GATEWAYS: Final = f"{paths.POSTFIX_CONFIG}/gateways"
 _STATUS_FILTER: Final = f"{paths.POSTFIX_CONFIG}/not_about_the_message"
-_AUTHORITIES: Final = f"{paths.POSTFIX_CONFIG}/upstream-ca.pem"
 _CLIENT_CHAIN: Final = f"{paths.POSTFIX_CONFIG}/client-chain.pem"
 
 
@@ -54,6 +53,7 @@ def compute_plan(settings: Settings, facts: Facts, templates: str = paths.TEMPLA
                     "python": paths.PYTHON,
                     "master": f"{paths.POSTFIX_DAEMONS}/master",
                     "pidfile": f"{paths.RUN}/supervisord.pid",
+                    "occasional": ["upkeep", "probe"] if settings.probe != "no" else ["upkeep"],
                 },
             ),
         ),
@@ -67,7 +67,7 @@ def compute_plan(settings: Settings, facts: Facts, templates: str = paths.TEMPLA
         files.append(PlannedFile(path=_POLICIES, text=policies, is_table=True))
     authorities = settings.relayhost_ca if settings.relayhost_ca_url is None else facts.fetched_authorities
     if authorities is not None:
-        files.append(PlannedFile(path=_AUTHORITIES, text=authorities.pem))
+        files.append(PlannedFile(path=paths.UPSTREAM_AUTHORITIES, text=authorities.pem))
     if facts.client_chain is not None:
         files.append(PlannedFile(path=_CLIENT_CHAIN, text=facts.client_chain.reveal(), mode=0o600))
     return Plan(files=tuple(files), warnings=_warn(settings, facts), authorities=authorities)
@@ -139,7 +139,7 @@ def _view_main_cf(settings: Settings, facts: Facts) -> dict[str, Any]:
         "tls_policy": _POLICIES,
         "has_fingerprints": bool(settings.relayhost_fingerprint),
         "fingerprints": ", ".join(settings.relayhost_fingerprint or ()),
-        "authorities": paths.SYSTEM_AUTHORITIES if uses_system_bundle else _AUTHORITIES,
+        "authorities": paths.SYSTEM_AUTHORITIES if uses_system_bundle else paths.UPSTREAM_AUTHORITIES,
         "sends_server_name": not any(nexthop.is_address for nexthop in settings.nexthops),
         "has_client_certificate": facts.client_chain is not None,
         "client_chain": _CLIENT_CHAIN,

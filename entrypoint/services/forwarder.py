@@ -18,6 +18,7 @@ from collections import deque
 from typing import Final
 
 from entrypoint import paths
+from entrypoint.services.hints import Hints
 from entrypoint.system.log import TAG, clean_text, format_time
 
 _SEVERITIES: Final = ("EMERGENCY", "ALERT", "CRITICAL", "ERROR", "WARNING", "NOTICE", "INFO", "DEBUG")
@@ -115,6 +116,7 @@ def main() -> None:
     log = socket.socket(fileno=0)
     forwarder = Forwarder()
     own_addresses = read_probe_sources()
+    hints = Hints()
     # Not a daemon: the process ends when the last line is written.
     threading.Thread(target=forwarder.write).start()
 
@@ -129,9 +131,11 @@ def main() -> None:
             datagram = log.recv(_MAX_DATAGRAM_BYTES)
         except BlockingIOError:
             break
-        line = render_line(datagram, time.time(), own_addresses)
+        now = time.time()
+        line = render_line(datagram, now, own_addresses)
         if line is not None:
             keep_last_words(line)
+            hints.note(line, now)
             forwarder.put(line)
     forwarder.finish()
 

@@ -19,30 +19,38 @@ from supervisor import events
 from supervisor.medusa.asyncore_25 import ExitNow
 from supervisor.options import ProcessConfig, ServerOptions, decode_wait_status
 from supervisor.process import Subprocess
-from supervisor.states import SupervisorStates, getProcessStateDescription
+from supervisor.states import RUNNING_STATES, SupervisorStates, getProcessStateDescription
 from supervisor.supervisord import Supervisor
 
 from entrypoint import paths
 from entrypoint.errors import CommandFailedError
+from entrypoint.system.agenda import Agenda, find_now, is_due, read_agenda
 from entrypoint.system.files import read_text, write_file
 from entrypoint.system.log import write_line
+from entrypoint.system.processes import REMEMBERED
 
 _FORWARDER: Final = "log-forwarder"
 _MAIL_SERVICE: Final = "postfix"
+_AFTER_FAILURE_SECONDS: Final = 300.0
 
 
 class _Process(Subprocess):  # type: ignore[misc] # supervisor has no types
-    """A child whose output is the container's, and whose standard input, for the forwarder, is the log socket."""
+    """A child whose output is the container's.
+
+    Its standard input: for the forwarder the log socket, for what runs now and then the settings, for Postfix nothing.
+    """
 
     ending = ""
     """How it ended the last time: an exit status or a signal."""
 
     def _prepare_child_fds(self) -> None:
         """Give the child its descriptors 0 to 2 and no others. Runs in the child, before exec."""
-        is_forwarder = self.config.name == _FORWARDER
-        if is_forwarder:
+        if self.config.name == _MAIL_SERVICE:
+            standard_input = os.open(os.devnull, os.O_RDONLY)
+        else:
             os.setpgrp()  # a terminal's Ctrl-C is for the supervisor alone
-        os.dup2(self.config.log_socket.fileno() if is_forwarder else os.open(os.devnull, os.O_RDONLY), 0)
+            standard_input = self.config.log_socket.fileno() if self.config.name == _FORWARDER else REMEMBERED
+        os.dup2(standard_input, 0)
         os.closerange(3, self.config.options.minfds)
 
     def finish(self, pid: int, sts: int) -> None:
@@ -107,11 +115,42 @@ class _WakeUp:
         raise RuntimeError("the wake-up pipe cannot be read")
 
 
+class _Occasion:
+    """When a service that runs now and then is due; it writes its own agenda."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._agenda: Agenda | None = None
+
+    def run_when_due(self, process: _Process) -> None:
+        """Start it, unless it runs already."""
+        if process.state in RUNNING_STATES:
+            return
+        self._agenda = self._agenda or read_agenda(self._name)
+        if is_due(self._agenda, find_now()):
+            process.spawn()
+
+    def note_ending(self, *, is_expected: bool, ending: str) -> None:
+        """Look into its new agenda; if it failed, and so may have written none, wait a while."""
+        self._agenda = None
+        if not is_expected:
+            write_line("ERROR", f"{self._name} failed ({ending}) and is tried again in {_AFTER_FAILURE_SECONDS:g} s")
+            self._agenda = Agenda(due_at=find_now() + _AFTER_FAILURE_SECONDS)
+
+
 class _Root(Supervisor):  # type: ignore[misc] # supervisor has no types
     """The supervisor: keeps the record of what runs, says what changed, and ends everything when a service is lost."""
 
     failure = ""
     """Why everything was ended, if it was not asked for."""
+
+    def __init__(self, options: _Options) -> None:
+        super().__init__(options)
+        names = [process.name for group in options.process_group_configs for process in group.process_configs]
+        self._occasions = {name: _Occasion(name) for name in names}
+
+    def _list_processes(self) -> list[_Process]:
+        return [process for group in self.process_groups.values() for process in group.processes.values()]
 
     def runforever(self) -> None:
         events.subscribe(events.SupervisorRunningEvent, self._start_at_once)
@@ -120,6 +159,15 @@ class _Root(Supervisor):  # type: ignore[misc] # supervisor has no types
         events.subscribe(events.ProcessStateBackoffEvent, self._tell_ending)
         events.subscribe(events.ProcessStateFatalEvent, self._end_all)
         super().runforever()
+
+    def tick(self, now: float | None = None) -> None:
+        """Run what is due; called about once a second."""
+        super().tick(now)
+        if self.options.mood < SupervisorStates.RUNNING:
+            return
+        for process in self._list_processes():
+            if not process.config.autostart:
+                self._occasions[process.config.name].run_when_due(process)
 
     def _start_at_once(self, _: Any) -> None:
         """Start every service in its order, before the first poll."""
@@ -130,15 +178,17 @@ class _Root(Supervisor):  # type: ignore[misc] # supervisor has no types
         """Write what runs now for `authrelay health`."""
         states = {
             process.config.name: {"state": getProcessStateDescription(process.state), "pid": process.pid}
-            for group in self.process_groups.values()
-            for process in group.processes.values()
+            for process in self._list_processes()
+            if process.config.autostart
         }
         write_file(paths.SERVICES, json.dumps(states) + "\n", 0o644)
 
     def _tell_ending(self, event: Any) -> None:
         """Say that a service ended by itself and is started again, unless this was its last chance."""
         process = event.process
-        if process.backoff <= process.config.startretries:
+        if not process.config.autostart:
+            self._occasions[process.config.name].note_ending(is_expected=event.expected, ending=process.ending)
+        elif process.backoff <= process.config.startretries:
             write_line("WARNING", f"{process.config.name} ended ({process.ending}) and is started again")
 
     def _end_all(self, event: Any) -> None:

@@ -1,6 +1,7 @@
 """The upstream's CA from RELAYHOST_CA_URL: fetched, checked, and kept for the day on which it cannot be. Network, disk.
 
-Uses `download` to fetch and `files` to keep. Parses with `config.certificates` and `config.web_url`, which are pure.
+Uses `download` to fetch, `files` to keep and `validity` to see what has expired. Parses with `config.certificates` and
+`config.web_url`, which are pure.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from entrypoint import paths
-from entrypoint.config.certificates import Certificates, keep_pinned, parse_authorities
+from entrypoint.config.certificates import Certificates, keep_members, parse_authorities
 from entrypoint.config.declaration import InvalidValue
 from entrypoint.config.web_url import hide_query
-from entrypoint.errors import BadCertificateError, CannotWriteError, Problem, UnavailableError
+from entrypoint.errors import BadCertificateError, CannotWriteError, Problem, UnavailableError, quote_value
 from entrypoint.system.download import DownloadError, download
 from entrypoint.system.files import read_text, write_file
+from entrypoint.system.validity import keep_valid
 
 _SETTING: Final = "RELAYHOST_CA_URL"
 _MARK: Final = "# Fetched by authrelay: "
@@ -41,10 +43,26 @@ def fetch_authorities(url: str, *, sha256s: tuple[str, ...] | None, keeps_copy: 
     long as that is valid and has one of the fingerprints; else UnavailableError or BadCertificateError is raised.
     """
     try:
-        certificates = _check(_parse(download(url)), sha256s)
+        certificates, left_out = _check(_parse(download(url)), sha256s)
     except DownloadError as problem:
         return _fall_back(url, sha256s, problem)
-    return FetchedAuthorities(certificates=certificates, warnings=_keep(url, certificates) if keeps_copy else ())
+    warnings = _warn_of(url, left_out) + (_keep(url, certificates) if keeps_copy else ())
+    return FetchedAuthorities(certificates=certificates, warnings=warnings)
+
+
+def load_authorities(url: str, *, sha256s: tuple[str, ...] | None) -> FetchedAuthorities | None:
+    """Return the last good copy from a URL, if there is one that may be trusted now; nothing is fetched."""
+    copy, _, _ = _load_copy(url, sha256s)
+    return FetchedAuthorities(certificates=copy, is_copy=True) if copy else None
+
+
+def load_installed(*, sha256s: tuple[str, ...] | None) -> FetchedAuthorities | None:
+    """Return what the running relay trusts, unless it may not any more."""
+    pem = read_text(paths.UPSTREAM_AUTHORITIES)
+    found = parse_authorities(pem.encode()) if pem else None
+    if found is None or (sha256s is not None and any(one.sha256 not in sha256s for one in found.members)):
+        return None
+    return FetchedAuthorities(certificates=found, is_copy=True)
 
 
 def _parse(data: bytes) -> Certificates:
@@ -65,9 +83,9 @@ def _parse(data: bytes) -> Certificates:
         ) from error
 
 
-def _check(found: Certificates, sha256s: tuple[str, ...] | None) -> Certificates:
-    """Return the certificates that may be trusted now, or raise DownloadError."""
-    chosen = found if sha256s is None else keep_pinned(found, sha256s)
+def _check(found: Certificates, sha256s: tuple[str, ...] | None) -> tuple[Certificates, tuple[str, ...]]:
+    """Return what may be trusted now and what is wrong with others, or raise DownloadError where nothing may be."""
+    chosen = found if sha256s is None else keep_members(found, lambda one: one.sha256 in sha256s)
     if not chosen.members:
         names = [f"'{one.subject}' with {one.sha256}" for one in found.members[:_MOST_NAMED]]
         if len(found.members) > _MOST_NAMED:
@@ -77,23 +95,25 @@ def _check(found: Certificates, sha256s: tuple[str, ...] | None) -> Certificates
             "Compare them with the fingerprint that the CA's owner publishes, and set RELAYHOST_CA_SHA256 to that",
             is_content=True,
         )
-    now = time.time()
-    for one in chosen.members:
-        if now > one.not_after:
-            raise DownloadError(
-                f"'{one.subject}' expired on {_format_day(one.not_after)}",
-                "Have it replaced there, or name in RELAYHOST_CA_SHA256 those that are still good"
-                if len(found.members) > 1
-                else "Have it replaced there, or give the one that replaced it in RELAYHOST_CA_FILE",
-                is_content=True,
-            )
-        if now < one.not_before:
-            raise DownloadError(
-                f"'{one.subject}' is valid only from {_format_day(one.not_before)}",
-                "Check this machine's clock, or wait",
-                is_content=True,
-            )
-    return chosen
+    valid, faults = keep_valid(chosen)
+    if not valid.members:
+        has_expired = "expired" in faults[0]
+        raise DownloadError(
+            "; ".join(faults[:_MOST_NAMED]),
+            "Have it replaced there, or give the one that replaced it in RELAYHOST_CA_FILE"
+            if has_expired
+            else "Check this machine's clock, or wait",
+            is_content=True,
+        )
+    return valid, faults
+
+
+def _warn_of(url: str, left_out: tuple[str, ...]) -> tuple[str, ...]:
+    """Return a warning for the CAs there that are not trusted now, if there are any."""
+    if not left_out:
+        return ()
+    named = "; ".join(left_out[:_MOST_NAMED])
+    return (f"{_SETTING}={quote_value(hide_query(url))}: {named}; left out, the others are trusted",)
 
 
 def _fall_back(url: str, sha256s: tuple[str, ...] | None, problem: DownloadError) -> FetchedAuthorities:
@@ -129,7 +149,7 @@ def _load_copy(url: str, sha256s: tuple[str, ...] | None) -> tuple[Certificates 
     if record["url"] != url:
         return None, 0, "the kept copy is from another address"
     try:
-        return _check(found, sha256s), record["fetched_at"], ""
+        return _check(found, sha256s)[0], record["fetched_at"], ""
     except DownloadError as problem:
         return None, 0, f"the kept copy is no good either ({problem.what})"
 
@@ -164,10 +184,6 @@ def _keep(url: str, certificates: Certificates) -> tuple[str, ...]:
 
 def _describe(url: str, what: str, remedy: str) -> Problem:
     return Problem(setting=_SETTING, value=hide_query(url), what=what, remedy=remedy)
-
-
-def _format_day(seconds: int) -> str:
-    return time.strftime("%Y-%m-%d", time.gmtime(seconds))
 
 
 def _format_age(seconds: float) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from entrypoint import paths
@@ -16,7 +16,7 @@ from entrypoint.errors import BadCertificateError
 from entrypoint.system.files import read_text, write_file
 
 _DAY_SECONDS: Final = 86400
-_RENEWED_BEFORE_SECONDS: Final = 30 * _DAY_SECONDS
+RENEWED_BEFORE_SECONDS: Final = 30 * _DAY_SECONDS
 _CLOCK_SKEW: Final = datetime.timedelta(hours=1)
 """A certificate counts from an hour ago: the upstream's clock may be behind ours."""
 
@@ -29,6 +29,10 @@ class ClientCertificate:
 
     chain: str
     sha256: str
+    subject: str
+    not_after: int
+    is_renewed: bool = True
+    """Whether it is replaced by itself near its end, which one that somebody put there is not."""
     warnings: tuple[str, ...] = ()
 
 
@@ -43,11 +47,13 @@ def load_or_make_client_certificate(
     record = _read_record(kept) if kept else None
     if kept and record is None:
         # Somebody put a pair of their own there: it is used, and never replaced.
-        return ClientCertificate(chain=kept, sha256=_measure_fingerprint(kept))
-    if kept and record and record["not_after"] - time.time() > _RENEWED_BEFORE_SECONDS:
+        return _describe_foreign(kept)
+    if kept and record and record["not_after"] - time.time() > RENEWED_BEFORE_SECONDS:
         return ClientCertificate(
             chain=kept,
             sha256=record["sha256"],
+            subject=record["subject"],
+            not_after=record["not_after"],
             warnings=_compare(record, wanted_subject=wanted_subject, key_type=key_type),
         )
     made = make_client_certificate(subject=subject, days=days, key_type=key_type, now=time.time())
@@ -58,22 +64,7 @@ def load_or_make_client_certificate(
         f"the client certificate was near its end and is replaced: SHA-256 was {record['sha256']}, is {made.sha256}. "
         "If the upstream pins it, give it the new one"
     )
-    return ClientCertificate(chain=made.chain, sha256=made.sha256, warnings=(warning,))
-
-
-def check_times(name: str, members: tuple[tuple[str, int, int], ...]) -> None:
-    """Raise BadCertificateError for a (subject, not before, not after) that does not hold now; times as in time(2)."""
-    now = time.time()
-    for subject, not_before, not_after in members:
-        if now > not_after:
-            raise BadCertificateError(
-                f"{name}: '{subject}' expired on {_format_day(not_after)}. Give the certificate that replaced it."
-            )
-        if now < not_before:
-            raise BadCertificateError(
-                f"{name}: '{subject}' is valid only from {_format_day(not_before)}. "
-                "Check this machine's clock, or wait."
-            )
+    return replace(made, warnings=(warning,))
 
 
 def make_client_certificate(*, subject: str, days: int, key_type: str, now: float) -> ClientCertificate:
@@ -114,7 +105,12 @@ def make_client_certificate(*, subject: str, days: int, key_type: str, now: floa
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     ).decode()
     public = certificate.public_bytes(serialization.Encoding.PEM).decode()
-    return ClientCertificate(chain=f"{_MARK}{json.dumps(record)}\n{private}{public}", sha256=sha256)
+    return ClientCertificate(
+        chain=f"{_MARK}{json.dumps(record)}\n{private}{public}",
+        sha256=sha256,
+        subject=subject,
+        not_after=int(certificate.not_valid_after_utc.timestamp()),
+    )
 
 
 def _read_kept() -> str | None:
@@ -146,7 +142,7 @@ def _keep(chain: str) -> None:
     write_file(paths.CLIENT_CERTIFICATE, chain[chain.index("-----BEGIN CERTIFICATE") :], 0o644)
 
 
-def _measure_fingerprint(chain: str) -> str:
+def _describe_foreign(chain: str) -> ClientCertificate:
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
 
@@ -156,7 +152,13 @@ def _measure_fingerprint(chain: str) -> str:
         raise BadCertificateError(
             f"{paths.CLIENT_CHAIN} holds no certificate. Remove it to have one made, or set CLIENT_CERT_FILE."
         ) from error
-    return certificate.fingerprint(hashes.SHA256()).hex(":").upper()
+    return ClientCertificate(
+        chain=chain,
+        sha256=certificate.fingerprint(hashes.SHA256()).hex(":").upper(),
+        subject=certificate.subject.rfc4514_string(),
+        not_after=int(certificate.not_valid_after_utc.timestamp()),
+        is_renewed=False,
+    )
 
 
 def _compare(record: dict[str, Any], *, wanted_subject: str | None, key_type: str) -> tuple[str, ...]:
@@ -172,7 +174,3 @@ def _compare(record: dict[str, Any], *, wanted_subject: str | None, key_type: st
         f"the kept client certificate stays although the settings changed: {', '.join(differences)}. The upstream may "
         f"pin it. To have a new one made, remove {paths.CLIENT_CHAIN} and restart",
     )
-
-
-def _format_day(seconds: int) -> str:
-    return time.strftime("%Y-%m-%d", time.gmtime(seconds))

@@ -67,6 +67,14 @@ def write_file(path: str, text: str, mode: int, *, is_durable: bool = False) -> 
         raise CannotWriteError(_explain(path, error)) from error
 
 
+def rename_file(source: str, target: str) -> None:
+    """Put a file in the place of another: a reader sees the old one or the new one."""
+    try:
+        os.rename(source, target)
+    except OSError as error:
+        raise CannotWriteError(_explain(target, error)) from error
+
+
 def list_directory(path: str) -> list[str]:
     """Return the names in a directory."""
     try:

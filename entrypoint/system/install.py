@@ -1,19 +1,21 @@
-"""Makes the disk equal to the plan, and refuses what Postfix complains about. Disk, processes.
+"""Makes the disk equal to the plan, before Postfix starts and while it runs. Disk, processes.
 
-Uses `files` to write, `processes` to run postmap and postconf, and `queue` for Postfix's own directories.
+Uses `files` to write, `processes` to run Postfix's commands, and `queue` for Postfix's own directories.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from entrypoint import paths
 from entrypoint.errors import CommandFailedError
-from entrypoint.system.files import make_directory, remove_others, write_file
+from entrypoint.system.files import make_directory, read_text, remove_others, rename_file, write_file
 from entrypoint.system.processes import finish_command, read_standard_error, start_command
-from entrypoint.system.queue import make_directories, refuse_shared_queue, repair_queue
+from entrypoint.system.queue import is_running, make_directories, refuse_shared_queue, repair_queue
+
+_CONFIGURATION: Final = frozenset({f"{paths.POSTFIX_CONFIG}/main.cf", f"{paths.POSTFIX_CONFIG}/master.cf"})
 
 
 class File(Protocol):
@@ -48,10 +50,42 @@ def install(files: Sequence[File]) -> list[str]:
     complaints = read_standard_error(("postconf",)).splitlines()
     if postmap:
         complaints += finish_command(postmap)
-    if complaints:
-        raise CommandFailedError(f"Postfix does not like its configuration: {'; '.join(complaints)}")
+    _refuse(complaints)
     refuse_shared_queue()
     return repair_queue()
+
+
+def apply_changes(files: Sequence[File]) -> list[str]:
+    """Bring a running relay to the plan and return the paths of what changed: nothing changed, nothing is done.
+
+    Each file is replaced whole and each table with its source, deliveries under way end as they began (postfix(1)
+    reload), and what waits is tried at once. Raises before anything is replaced when Postfix does not like it.
+    """
+    changed = [file for file in files if read_text(file.path) != file.text]
+    if not changed:
+        return []
+    if _CONFIGURATION & {file.path for file in changed}:
+        import tempfile  # no start needs it
+
+        with tempfile.TemporaryDirectory() as directory:
+            write_configuration(files, directory)
+            _refuse(find_complaints(directory))
+    tables = [file for file in changed if file.is_table]
+    for file in tables:
+        write_file(f"{file.path}.next", file.text, file.mode)
+    if tables:
+        _refuse(finish_command(start_command(("postmap", *(f"lmdb:{file.path}.next" for file in tables)))))
+    for file in changed:
+        if file.is_table:
+            # The table first: from the moment at which the source is right, everything is.
+            rename_file(f"{file.path}.next.lmdb", f"{file.path}.lmdb")
+            rename_file(f"{file.path}.next", file.path)
+        else:
+            write_file(file.path, file.text, file.mode)
+    if is_running():  # one that is just being started again reads everything anyway
+        finish_command(start_command(("postfix", "reload")))
+        finish_command(start_command(("postqueue", "-f")))
+    return [file.path for file in changed]
 
 
 def write_configuration(files: Sequence[File], directory: str) -> list[str]:
@@ -70,3 +104,8 @@ def find_complaints(directory: str) -> list[str]:
     complaints = read_standard_error(("postconf", "-c", directory))
     complaints += read_standard_error(("postconf", "-c", directory, "-M"))
     return list(dict.fromkeys(complaints.splitlines()))
+
+
+def _refuse(complaints: Sequence[str]) -> None:
+    if complaints:
+        raise CommandFailedError(f"Postfix does not like its configuration: {'; '.join(complaints)}")

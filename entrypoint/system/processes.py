@@ -11,6 +11,8 @@ from typing import Final, NoReturn, cast
 
 from entrypoint.errors import CommandFailedError
 
+REMEMBERED: Final = 3
+"""The descriptor of what `remember` keeps."""
 _MOST_FILES: Final = 65536
 """Enough for every connection that Postfix can hold, and closed in no time. Some engines give 2^30, and programs that
 close every possible descriptor then take minutes to start."""
@@ -55,6 +57,23 @@ def apply_file_limit() -> None:
     """Bound the number of open files for this process and all that it starts."""
     limit = bound_file_limit(resource.getrlimit(resource.RLIMIT_NOFILE)[1])
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+
+
+def remember(text: str) -> None:
+    """Keep a text in this process's memory, for the program that it becomes and whoever that hands it to.
+
+    It is a file without a name (memfd_create(2)): on no disk, in no environment, and closed in every other child.
+    """
+    descriptor = os.memfd_create("settings", 0)
+    os.write(descriptor, text.encode())
+    if descriptor != REMEMBERED:
+        os.dup2(descriptor, REMEMBERED)
+        os.close(descriptor)
+
+
+def recall() -> str:
+    """Return the remembered text, of which the supervisor makes our standard input."""
+    return os.pread(0, os.fstat(0).st_size, 0).decode()
 
 
 def become(program: str, arguments: Sequence[str], environment: Mapping[str, str]) -> NoReturn:

@@ -62,10 +62,14 @@ def make_directories() -> None:
         make_directory(directory.path, directory.mode, owner)
 
 
+def is_running() -> bool:
+    """Return whether a Postfix holds the lock of this queue (master(8) -t)."""
+    return start_command((f"{paths.POSTFIX_DAEMONS}/master", "-t")).wait() != 0
+
+
 def refuse_shared_queue() -> None:
-    """Raise CommandFailedError when another Postfix holds the lock of this queue (master(8) -t)."""
-    process = start_command((f"{paths.POSTFIX_DAEMONS}/master", "-t"))
-    if process.wait():
+    """Raise CommandFailedError when another Postfix uses this queue."""
+    if is_running():
         raise CommandFailedError(
             f"another Postfix is running on the queue in {paths.QUEUE}. Stop that container first, or give each "
             "container a queue volume of its own"

@@ -49,6 +49,8 @@ class Relays:
             "RELAYHOST_PASSWORD_FILE": "/run/secrets/password",
             "RELAYHOST_CA_FILE": "/run/secrets/ca.pem",
             "MYHOSTNAME": "relay.example.test",
+            # What the upstream records is what the test's own messages did; test_probe.py has the probe.
+            "PROBE": "no",
         }
         files = {
             "/run/secrets/password": PASSWORD.encode() + b"\n",

@@ -109,7 +109,13 @@ def test_system_imports_another_system_module_only_where_its_docstring_says_so(m
 @pytest.mark.parametrize("module", _list_package("services"))
 def test_services_import_only_system(module: str) -> None:
     """Their environment is scrubbed: settings are not there, and the passwords must not come back."""
-    assert _find_outside(module, "entrypoint.system") == set()
+    assert _find_outside(module, "entrypoint.system", "entrypoint.services") == set()
+
+
+@pytest.mark.parametrize("module", _list_package("upkeep"))
+def test_upkeep_imports_only_system(module: str) -> None:
+    """`health` reads what it remembers, every few seconds: settings and templates must not come along."""
+    assert _find_outside(module, "entrypoint.system", "entrypoint.upkeep") == set()
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if name != "entrypoint.__main__"])

@@ -15,7 +15,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from entrypoint import paths
 from entrypoint.errors import BadCertificateError
 from entrypoint.system import client_certificate
-from entrypoint.system.client_certificate import ClientCertificate, check_times, make_client_certificate
+from entrypoint.system.client_certificate import ClientCertificate, make_client_certificate
 from tests.unit.material import KEY, LEAF
 
 DAY = 86400
@@ -161,16 +161,3 @@ def test_host_name_that_changes_does_not_warn() -> None:
         subject="CN=b", wanted_subject=None, days=99, key_type="ecdsa"
     )
     assert again.warnings == ()
-
-
-def test_given_certificate_outside_its_time_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Found at the start, not in the first handshake at night."""
-    monkeypatch.setattr(time, "time", lambda: 1_700_000_000.0)
-    check_times("RELAYHOST_CA", (("CN=a", 1_600_000_000, 1_800_000_000),))
-    with pytest.raises(
-        BadCertificateError, match=r"^RELAYHOST_CA: 'CN=b' expired on 2020-09-13\. Give the certificate"
-    ):
-        check_times("RELAYHOST_CA", (("CN=a", 0, 1_800_000_000), ("CN=b", 0, 1_600_000_000)))
-    with pytest.raises(BadCertificateError, match=r"^CLIENT_CERT: 'CN=c' is valid only from 2027-01-15\. Check this"):
-        check_times("CLIENT_CERT", (("CN=c", 1_800_000_000, 1_900_000_000),))
-    assert BadCertificateError.exit_status == 65

@@ -1205,6 +1205,16 @@ CASES: Final = (
         (("MESSAGE_SIZE_LIMIT=25 MB: it is not a size. Write bytes, or a number with k, M or G, for example 25M."),),
     ),
     Case(
+        "probe",
+        {"PROBE": "maybe"},
+        ("PROBE=maybe: it is not one of the words that this setting knows. Write yes, no-login or no.",),
+    ),
+    Case(
+        "ca_refresh_hammers",
+        {"RELAYHOST_CA_REFRESH": "1s"},
+        ("RELAYHOST_CA_REFRESH=1s: it is less than 10 seconds. Write a number with m, h or d, for example 6h.",),
+    ),
+    Case(
         "log_format",
         {"LOG_FORMAT": "xml"},
         ("LOG_FORMAT=xml: it is not one of the words that this setting knows. Write plain.",),

@@ -65,6 +65,8 @@ VALID: Final[Mapping[str, tuple[str, frozenset[str]]]] = {
         ("LISTEN_PORTS", "25 2525", ""),
         ("MESSAGE_SIZE_LIMIT", "25M", "message_size_limit"),
         ("LOG_FORMAT", "plain", ""),
+        ("PROBE", "no-login", ""),
+        ("RELAYHOST_CA_REFRESH", "1h", ""),
         ("TLS_LOG_LEVEL", "2", "smtp_tls_loglevel"),
         ("TZ", "UTC", ""),
         ("UNKNOWN_SETTINGS", "warn", ""),

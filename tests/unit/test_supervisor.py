@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import types
+from typing import Any
 
 import pytest
 from supervisor.states import SupervisorStates
@@ -15,7 +16,8 @@ from entrypoint.services import supervisor
 
 def _lose(name: str, mood: int = SupervisorStates.RUNNING) -> tuple[str, int]:
     """Let a service be lost; return the failure's text and the supervisor's mood then."""
-    root = supervisor._Root(types.SimpleNamespace(mood=mood, loglevel=0))
+    options: Any = types.SimpleNamespace(mood=mood, loglevel=0, process_group_configs=[])
+    root = supervisor._Root(options)
     process = types.SimpleNamespace(config=types.SimpleNamespace(name=name), ending="exit status 1")
     root._end_all(types.SimpleNamespace(process=process))
     return root.failure, root.options.mood

@@ -1,0 +1,99 @@
+"""`authrelay probe`: walks to the upstreams as `doctor` does, and says in one line each what is broken, if anything.
+
+The supervisor runs it at a start, when what Postfix has was changed, and when mail begins to wait. The relay never
+waits for it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from typing import Final
+
+from entrypoint import paths
+from entrypoint.config.environment import read_settings
+from entrypoint.diagnosis.configuration import load_configuration
+from entrypoint.diagnosis.report import Result
+from entrypoint.diagnosis.steps import Step
+from entrypoint.diagnosis.ways import examine
+from entrypoint.system.agenda import Agenda, find_now, watch_files, write_agenda
+from entrypoint.system.authority_store import load_installed
+from entrypoint.system.log import write_line
+from entrypoint.system.processes import recall
+from entrypoint.upkeep.verdict import Upstream, Verdict, load_verdict, save_verdict
+
+NAME: Final = "probe"
+_TIMEOUT_SECONDS: Final = 30.0
+"""For each reply: some upstreams greet late on purpose."""
+_FIRST_RETRY_SECONDS: Final = 5.0
+"""Beside us in Compose an upstream may start a little later than we do."""
+_LONGEST_RETRY_SECONDS: Final = 900.0
+_LOGIN_RETRY_SECONDS: Final = 3600.0
+"""Providers lock accounts that are tried with a wrong password again and again."""
+_LOGIN_STEPS: Final = frozenset({"mechanisms", "auth", "sender"})
+_TROUBLE_PAUSE_SECONDS: Final = 60.0
+_TOLD_STEPS: Final = ("handshake", "certificate", "auth")
+_FILES: Final = tuple(
+    f"{paths.POSTFIX_CONFIG}/{name}"
+    for name in ("main.cf", "sasl_passwd", "tls_policy", "upstream-ca.pem", "client-chain.pem")
+)
+
+
+def main(arguments: list[str]) -> int:
+    """Walk to each upstream, say what is new about it, and plan the next walk."""
+    del arguments
+    watches = watch_files(_FILES)
+    hints = (paths.TROUBLE,)
+    trouble = watch_files(hints, not_before=find_now() + _TROUBLE_PAUSE_SECONDS)
+    before = load_verdict()
+    after = _probe(before)
+    for one in after.upstreams:
+        if _is_news(one, before):
+            write_line("INFO" if one.is_well else "WARNING", str(one))
+    save_verdict(after)
+    pause = _choose_pause(after)
+    if pause is not None:
+        trouble = watch_files((paths.LAST_SENT,), not_before=find_now() + _FIRST_RETRY_SECONDS)
+    write_agenda(NAME, Agenda(due_at=None if pause is None else find_now() + pause, watches=watches + trouble))
+    return 0
+
+
+def _probe(before: Verdict) -> Verdict:
+    settings, _ = read_settings(json.loads(recall()))
+    if settings.probe == "no-login":
+        settings = replace(settings, relayhost_auth="none")
+    installed = load_installed(sha256s=None)
+    configuration = load_configuration(installed.certificates if installed else None)
+    results = examine(settings, configuration, timeout_seconds=_TIMEOUT_SECONDS)
+    verdict = Verdict(at=time.time(), upstreams=tuple(map(_sum_up, results)))
+    return replace(verdict, failures=0 if verdict.is_well else before.failures + 1)
+
+
+def _sum_up(result: Result) -> Upstream:
+    broken = result.broken
+    if broken is None:
+        words = "; ".join(step.detail for step in result.steps if _is_told(step))
+    else:
+        words = f"{broken.detail} -> {broken.remedy}. Mail is accepted, and waits"
+    return Upstream(setting=result.setting, nexthop=result.nexthop, step=broken.name if broken else "", words=words)
+
+
+def _is_told(step: Step) -> bool:
+    """Return whether a step that is well is worth a word: how far it is verified, and what is not as it should be."""
+    return step.name in _TOLD_STEPS or "CLEAR" in step.detail or "no login" in step.detail
+
+
+def _is_news(one: Upstream, before: Verdict) -> bool:
+    """Return whether a person has not been told: a repeated probe that finds the same is silent."""
+    known = [earlier for earlier in before.upstreams if earlier.setting == one.setting]
+    return not known or known[0].step != one.step or known[0].nexthop != one.nexthop
+
+
+def _choose_pause(verdict: Verdict) -> float | None:
+    """Return the seconds until the next walk, or `None` where only news calls for one."""
+    if verdict.is_well:
+        return None
+    if any(one.step in _LOGIN_STEPS for one in verdict.upstreams):
+        return _LOGIN_RETRY_SECONDS
+    return float(min(_LONGEST_RETRY_SECONDS, _FIRST_RETRY_SECONDS * 2 ** (verdict.failures - 1)))

@@ -1,0 +1,94 @@
+"""`authrelay upkeep`: what a start does, again while the relay runs. The supervisor runs it when something is due.
+
+It reads the settings and their files anew, fetches the CA when it is time, renews the certificate that we made, and
+brings the running relay to what follows from them; or says why not, and leaves everything as it was.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Final
+
+from entrypoint.commands.prepare import Occasion, Prepared, prepare
+from entrypoint.config.environment import list_files
+from entrypoint.errors import StartupError
+from entrypoint.system.agenda import watch_files
+from entrypoint.system.install import apply_changes
+from entrypoint.system.log import write_line
+from entrypoint.system.processes import recall
+from entrypoint.upkeep.expiry import Ending
+from entrypoint.upkeep.record import (
+    FETCH,
+    FETCHED,
+    SETTINGS,
+    Record,
+    key_by_text,
+    load_record,
+    save_record,
+    say_changes,
+)
+from entrypoint.upkeep.schedule import choose_next_fetch, is_fetch_due, plan_next_run
+
+_NAMES: Final = {
+    "sasl_passwd": "the login at the upstream",
+    "client-chain.pem": "the client certificate",
+    "tls_policy": "the TLS policies",
+}
+"""What a file is to the person who changed it."""
+
+
+def main(arguments: list[str]) -> int:
+    """Do what is due, and plan the next run."""
+    del arguments
+    environ: dict[str, str] = json.loads(recall())
+    # Before anything is read: what changes from now on is for the next run.
+    watches = watch_files(list_files(environ))
+    before = load_record()
+    is_due = is_fetch_due(before)
+    endings: tuple[Ending, ...] = ()
+    try:
+        prepared = prepare(Occasion.FETCH if is_due else Occasion.REVIEW, environ)
+        changed = apply_changes(prepared.plan.files)
+        endings = prepared.endings
+        after = _judge(before, prepared, is_fetched=is_due)
+        _tell_changes(changed, prepared)
+    except StartupError as error:
+        text = " ".join(str(error).splitlines())
+        after = Record(
+            troubles={**before.troubles, SETTINGS: text}, fetch_due_at=before.fetch_due_at, failures=before.failures
+        )
+    say_changes(before, after)
+    save_record(after)
+    plan_next_run(after, watches, endings)
+    return 0
+
+
+def _judge(before: Record, prepared: Prepared, *, is_fetched: bool) -> Record:
+    """Return what is to be remembered of a run that went well."""
+    troubles = prepared.troubles
+    if not is_fetched:
+        kept = {key: text for key, text in before.troubles.items() if key.startswith(FETCH)}
+        return Record(troubles={**troubles, **kept}, fetch_due_at=before.fetch_due_at, failures=before.failures)
+    failures = before.failures + 1 if prepared.is_copy else 0
+    if prepared.is_copy:
+        troubles[FETCH] = " ".join(prepared.fetch_warnings)
+    else:
+        troubles.update(key_by_text(prepared.fetch_warnings, FETCHED))
+    due_at = choose_next_fetch(prepared.settings.relayhost_ca_refresh, failures)
+    return Record(troubles=troubles, fetch_due_at=due_at, failures=failures)
+
+
+def _tell_changes(changed: list[str], prepared: Prepared) -> None:
+    """Say what is in force from now on."""
+    if not changed:
+        return
+    names = [os.path.basename(path) for path in changed]
+    words = [_name_authorities(prepared) if name == "upstream-ca.pem" else _NAMES.get(name, name) for name in names]
+    write_line("INFO", f"changed: {'; '.join(words)}. Postfix uses it from now on, and what waits is tried at once")
+
+
+def _name_authorities(prepared: Prepared) -> str:
+    members = prepared.plan.authorities.members if prepared.plan.authorities else ()
+    named = ", ".join(f"'{one.subject}' with SHA-256 {one.sha256}" for one in members[:3])
+    return f"the trusted CA is {named}{f' and {len(members) - 3} others' if len(members) > 3 else ''}"

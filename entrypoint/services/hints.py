@@ -1,0 +1,52 @@
+"""Leaves word of what deliveries meet, in files that the supervisor watches for the upkeep and the probe. Disk.
+
+Three files at most, each written seldom: this sits in the way of every log line.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from entrypoint import paths
+
+_DELIVERY: Final = re.compile(
+    r"\S+ \S+ postfix/smtp\[\d+\]: \w+: to=<.*>, relay=.*, dsn=\d\.\d+\.\d+, status=(sent|deferred) \((.*)\)$"
+)
+# Before the upstream has looked at a sender: what smtp(8) says of the way, the session and the login.
+_TROUBLE: Final = re.compile(
+    r"(delivery temporarily suspended: )?("
+    r"connect to |lost connection with |conversation with |host \S+ refused to talk to me|unable to look up host|"
+    r"Host or domain name not found|SASL authentication failed|TLS is required|Cannot start TLS|Server certificate|"
+    r"host \S+ said: 53\d)"
+)
+_UNTRUSTED: Final = ("Server certificate not trusted", "Server certificate not verified")
+_LEAST_SECONDS: Final = 1.0
+
+
+class Hints:
+    """What was noted last, so that a thousand deliveries in a second cost one write."""
+
+    def __init__(self) -> None:
+        self._noted_at: dict[str, float] = {}
+
+    def note(self, line: str, at: float) -> None:
+        """Leave word of a line, if it is one of a delivery by smtp(8); `at` is in seconds since the epoch."""
+        if "postfix/smtp[" not in line:
+            return
+        match = _DELIVERY.match(line.rstrip("\n"))
+        if match is None:
+            return
+        if match[1] == "sent":
+            self._write(paths.LAST_SENT, "", at)
+        elif _TROUBLE.match(match[2]):
+            self._write(paths.TROUBLE, match[2], at)
+            if any(words in match[2] for words in _UNTRUSTED):
+                self._write(paths.UNTRUSTED, match[2], at)
+
+    def _write(self, path: str, text: str, at: float) -> None:
+        if 0 <= at - self._noted_at.get(path, 0.0) < _LEAST_SECONDS:
+            return
+        self._noted_at[path] = at
+        with open(path, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(f"{text}\n")

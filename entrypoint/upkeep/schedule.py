@@ -1,0 +1,55 @@
+"""When the upkeep runs again: for the CA, for certificates that end, and when a file changes. Clock, chance, disk."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from entrypoint import paths
+from entrypoint.system.agenda import Agenda, Watch, find_now, read_agenda, take_signature, watch_files, write_agenda
+from entrypoint.upkeep.expiry import DAY_SECONDS, Ending, find_next_look
+from entrypoint.upkeep.record import SETTINGS, Record
+
+NAME: Final = "upkeep"
+_JITTER: Final = 0.1
+"""A fleet that was started together must not ask together for ever."""
+_FIRST_RETRY_SECONDS: Final = 300.0
+"""A server of CAs that fails is asked again after this, and then ever more seldom."""
+_LEAST_FETCH_SECONDS: Final = 60.0
+"""While deliveries meet an untrusted CA it is asked at most so often."""
+_LEAST_REPAIR_SECONDS: Final = 300.0
+"""What cannot be used is not tried again before this, unless a file changes."""
+
+
+def choose_next_fetch(refresh_seconds: float, failures: int) -> float:
+    """Return when the CA is fetched again: after the interval, or sooner after a failure, give or take a tenth."""
+    seconds = refresh_seconds if not failures else min(refresh_seconds, _FIRST_RETRY_SECONDS * 2 ** (failures - 1))
+    chance = int.from_bytes(os.urandom(4)) / 2**31 - 1  # from -1 to 1
+    return find_now() + seconds * (1 + _JITTER * chance)
+
+
+def is_fetch_due(record: Record) -> bool:
+    """Return whether it is time, or a delivery has met an untrusted CA since the last run."""
+    if record.fetch_due_at is None:
+        return False
+    hints = [watch for watch in read_agenda(NAME).watches if watch.path == paths.UNTRUSTED]
+    is_hinted = any(take_signature(watch.path) != watch.signature for watch in hints)
+    return is_hinted or find_now() >= record.fetch_due_at
+
+
+def plan_next_run(record: Record, files: tuple[Watch, ...], endings: Sequence[Ending]) -> None:
+    """Write when the next run is due; `files` as they were before this one read them."""
+    now = find_now()
+    next_look = find_next_look(endings, time.time())
+    moments = [now + DAY_SECONDS]  # the wall clock may have been put right since
+    if next_look is not None:
+        moments.append(now + next_look - time.time())
+    if record.fetch_due_at is not None:
+        moments.append(record.fetch_due_at)
+        files += watch_files((paths.UNTRUSTED,), not_before=now + _LEAST_FETCH_SECONDS)
+    due_at = min(moments)
+    if SETTINGS in record.troubles:
+        due_at = max(due_at, now + _LEAST_REPAIR_SECONDS)
+    write_agenda(NAME, Agenda(due_at=due_at, watches=files))

@@ -1,0 +1,86 @@
+"""What the last probe of the upstreams found, and whether mail can be delivered by that. Disk, clock.
+
+Light: `authrelay health` reads it every few seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from entrypoint import paths
+from entrypoint.system.files import read_text, write_file
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upstream:
+    """What was found at one upstream; `step` is empty where all is well, and `words` then says what was agreed."""
+
+    setting: str
+    nexthop: str
+    step: str
+    words: str
+
+    @property
+    def is_well(self) -> bool:
+        """Whether mail can go there."""
+        return not self.step
+
+    def __str__(self) -> str:
+        name = f"{self.setting} {self.nexthop}"
+        if self.is_well:
+            return f"{name} works: {self.words}"
+        return f"{name} does not work, broken at '{self.step}': {self.words}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """One probe of every upstream; `at` is in seconds since the epoch."""
+
+    at: float = 0.0
+    upstreams: tuple[Upstream, ...] = ()
+    failures: int = 0
+    """How many probes in a row have found no upstream that works."""
+
+    @property
+    def is_well(self) -> bool:
+        """Whether mail can go to at least one upstream."""
+        return any(upstream.is_well for upstream in self.upstreams)
+
+
+def load_verdict() -> Verdict:
+    """Return what the last probe found; one without upstreams where there was none yet."""
+    text = read_text(paths.VERDICT)
+    if text is None:
+        return Verdict()
+    values = json.loads(text)
+    upstreams = tuple(Upstream(**one) for one in values["upstreams"])
+    return Verdict(at=values["at"], upstreams=upstreams, failures=values["failures"])
+
+
+def save_verdict(verdict: Verdict) -> None:
+    """Let `authrelay health` know."""
+    write_file(paths.VERDICT, json.dumps(asdict(verdict)) + "\n", 0o644)
+
+
+def find_readiness(verdict: Verdict) -> Sequence[tuple[str, bool, str]]:
+    """Return (name, is it well, detail) for what decides whether mail can be delivered now.
+
+    A message that an upstream has taken since counts more than a probe that failed.
+    """
+    if verdict.at and not verdict.is_well and _find_last_sent() > verdict.at:
+        return [("upstream", True, "a message was delivered since the last probe, which failed")]
+    if not verdict.at:
+        return [("upstream", False, "it has not been tried yet")]
+    rows = [(f"{one.setting} {one.nexthop}", one.is_well, one.words) for one in verdict.upstreams]
+    # While one of two works, mail goes out.
+    return [(name, is_well or verdict.is_well, words) for name, is_well, words in rows]
+
+
+def _find_last_sent() -> float:
+    try:
+        return os.stat(paths.LAST_SENT).st_mtime
+    except FileNotFoundError:
+        return 0.0
