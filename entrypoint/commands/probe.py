@@ -15,7 +15,6 @@ from entrypoint import paths
 from entrypoint.config.environment import read_settings
 from entrypoint.diagnosis.configuration import load_configuration
 from entrypoint.diagnosis.report import Result
-from entrypoint.diagnosis.steps import Step
 from entrypoint.diagnosis.ways import examine
 from entrypoint.system.agenda import Agenda, find_now, watch_files, write_agenda
 from entrypoint.system.authority_store import load_installed
@@ -32,7 +31,8 @@ _LONGEST_RETRY_SECONDS: Final = 900.0
 _LOGIN_RETRY_SECONDS: Final = 3600.0
 """Providers lock accounts that are tried with a wrong password again and again."""
 _LOGIN_STEPS: Final = frozenset({"mechanisms", "auth", "sender"})
-_TROUBLE_PAUSE_SECONDS: Final = 60.0
+_TROUBLE_PAUSE_SECONDS: Final = 10.0
+"""When deliveries fail for a reason that no walk finds, it is looked for ever more seldom, up to the longest pause."""
 _TOLD_STEPS: Final = ("handshake", "certificate", "auth")
 _FILES: Final = tuple(
     f"{paths.POSTFIX_CONFIG}/{name}"
@@ -44,44 +44,47 @@ def main(arguments: list[str]) -> int:
     """Walk to each upstream, say what is new about it, and plan the next walk."""
     del arguments
     watches = watch_files(_FILES)
-    hints = (paths.TROUBLE,)
-    trouble = watch_files(hints, not_before=find_now() + _TROUBLE_PAUSE_SECONDS)
     before = load_verdict()
+    pause = min(_LONGEST_RETRY_SECONDS, _TROUBLE_PAUSE_SECONDS * 2**before.vain)
+    trouble = watch_files((paths.TROUBLE,), not_before=find_now() + pause)
     after = _probe(before)
     for one in after.upstreams:
         if _is_news(one, before):
             write_line("INFO" if one.is_well else "WARNING", str(one))
     save_verdict(after)
-    pause = _choose_pause(after)
-    if pause is not None:
-        trouble = watch_files((paths.LAST_SENT,), not_before=find_now() + _FIRST_RETRY_SECONDS)
-    write_agenda(NAME, Agenda(due_at=None if pause is None else find_now() + pause, watches=watches + trouble))
+    if after.is_well:
+        write_agenda(NAME, Agenda(watches=watches + trouble))
+    else:
+        delivery = watch_files((paths.LAST_SENT,), not_before=find_now() + _FIRST_RETRY_SECONDS)
+        write_agenda(NAME, Agenda(due_at=find_now() + _choose_pause(after), watches=watches + delivery))
     return 0
 
 
 def _probe(before: Verdict) -> Verdict:
     settings, _ = read_settings(json.loads(recall()))
-    if settings.probe == "no-login":
+    leaves_login_out = settings.probe == "no-login" and bool(settings.credentials)
+    if leaves_login_out:
         settings = replace(settings, relayhost_auth="none")
     installed = load_installed(sha256s=None)
     configuration = load_configuration(installed.certificates if installed else None)
     results = examine(settings, configuration, timeout_seconds=_TIMEOUT_SECONDS)
-    verdict = Verdict(at=time.time(), upstreams=tuple(map(_sum_up, results)))
-    return replace(verdict, failures=0 if verdict.is_well else before.failures + 1)
+    upstreams = tuple(_sum_up(result, leaves_login_out=leaves_login_out) for result in results)
+    verdict = Verdict(at=time.time(), upstreams=upstreams)
+    if verdict.is_well:
+        return replace(verdict, vain=before.vain + 1 if before.is_well else 0)
+    return replace(verdict, failures=before.failures + 1)
 
 
-def _sum_up(result: Result) -> Upstream:
+def _sum_up(result: Result, *, leaves_login_out: bool) -> Upstream:
     broken = result.broken
-    if broken is None:
-        words = "; ".join(step.detail for step in result.steps if _is_told(step))
-    else:
+    if broken is not None:
         words = f"{broken.detail} -> {broken.remedy}. Mail is accepted, and waits"
+    else:
+        told = [step.detail for step in result.steps if step.name in _TOLD_STEPS or "CLEAR" in step.detail]
+        if all(step.name != "auth" for step in result.steps):
+            told.append("the login is not tried: PROBE=no-login" if leaves_login_out else "without a login")
+        words = "; ".join(told)
     return Upstream(setting=result.setting, nexthop=result.nexthop, step=broken.name if broken else "", words=words)
-
-
-def _is_told(step: Step) -> bool:
-    """Return whether a step that is well is worth a word: how far it is verified, and what is not as it should be."""
-    return step.name in _TOLD_STEPS or "CLEAR" in step.detail or "no login" in step.detail
 
 
 def _is_news(one: Upstream, before: Verdict) -> bool:
@@ -90,10 +93,8 @@ def _is_news(one: Upstream, before: Verdict) -> bool:
     return not known or known[0].step != one.step or known[0].nexthop != one.nexthop
 
 
-def _choose_pause(verdict: Verdict) -> float | None:
-    """Return the seconds until the next walk, or `None` where only news calls for one."""
-    if verdict.is_well:
-        return None
+def _choose_pause(verdict: Verdict) -> float:
+    """Return the seconds until the next walk to an upstream that is broken."""
     if any(one.step in _LOGIN_STEPS for one in verdict.upstreams):
         return _LOGIN_RETRY_SECONDS
     return float(min(_LONGEST_RETRY_SECONDS, _FIRST_RETRY_SECONDS * 2 ** (verdict.failures - 1)))

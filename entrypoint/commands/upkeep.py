@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from typing import Final
 
+from entrypoint import paths
 from entrypoint.commands.prepare import Occasion, Prepared, prepare
 from entrypoint.config.environment import list_files
 from entrypoint.errors import StartupError
@@ -51,32 +53,31 @@ def main(arguments: list[str]) -> int:
         prepared = prepare(Occasion.FETCH if is_due else Occasion.REVIEW, environ)
         changed = apply_changes(prepared.plan.files)
         endings = prepared.endings
-        after = _judge(before, prepared, is_fetched=is_due)
+        after = _judge(before, prepared, changed, is_fetched=is_due)
         _tell_changes(changed, prepared)
     except StartupError as error:
         text = " ".join(str(error).splitlines())
-        after = Record(
-            troubles={**before.troubles, SETTINGS: text}, fetch_due_at=before.fetch_due_at, failures=before.failures
-        )
+        after = replace(before, troubles={**before.troubles, SETTINGS: text})
     say_changes(before, after)
     save_record(after)
     plan_next_run(after, watches, endings)
     return 0
 
 
-def _judge(before: Record, prepared: Prepared, *, is_fetched: bool) -> Record:
+def _judge(before: Record, prepared: Prepared, changed: list[str], *, is_fetched: bool) -> Record:
     """Return what is to be remembered of a run that went well."""
     troubles = prepared.troubles
     if not is_fetched:
         kept = {key: text for key, text in before.troubles.items() if key.startswith(FETCH)}
-        return Record(troubles={**troubles, **kept}, fetch_due_at=before.fetch_due_at, failures=before.failures)
+        return replace(before, troubles={**troubles, **kept})
     failures = before.failures + 1 if prepared.is_copy else 0
     if prepared.is_copy:
         troubles[FETCH] = " ".join(prepared.fetch_warnings)
     else:
         troubles.update(key_by_text(prepared.fetch_warnings, FETCHED))
     due_at = choose_next_fetch(prepared.settings.relayhost_ca_refresh, failures)
-    return Record(troubles=troubles, fetch_due_at=due_at, failures=failures)
+    vain = 0 if paths.UPSTREAM_AUTHORITIES in changed else before.vain + 1
+    return Record(troubles=troubles, fetch_due_at=due_at, failures=failures, vain=vain)
 
 
 def _tell_changes(changed: list[str], prepared: Prepared) -> None:

@@ -31,6 +31,8 @@ class Record:
     fetch_due_at: float | None = None
     failures: int = 0
     """How often in a row the CA could not be fetched."""
+    vain: int = 0
+    """How often in a row a fetch, for which a delivery called, brought nothing new."""
 
 
 def load_record() -> Record:

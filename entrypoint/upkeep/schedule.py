@@ -17,8 +17,10 @@ _JITTER: Final = 0.1
 """A fleet that was started together must not ask together for ever."""
 _FIRST_RETRY_SECONDS: Final = 300.0
 """A server of CAs that fails is asked again after this, and then ever more seldom."""
-_LEAST_FETCH_SECONDS: Final = 60.0
-"""While deliveries meet an untrusted CA it is asked at most so often."""
+_FIRST_PAUSE_SECONDS: Final = 5.0
+_LONGEST_PAUSE_SECONDS: Final = 3600.0
+"""While deliveries meet a certificate that is not trusted, the CA is fetched after the first of these, and then ever
+more seldom, as long as it stays the same."""
 _LEAST_REPAIR_SECONDS: Final = 300.0
 """What cannot be used is not tried again before this, unless a file changes."""
 
@@ -48,7 +50,8 @@ def plan_next_run(record: Record, files: tuple[Watch, ...], endings: Sequence[En
         moments.append(now + next_look - time.time())
     if record.fetch_due_at is not None:
         moments.append(record.fetch_due_at)
-        files += watch_files((paths.UNTRUSTED,), not_before=now + _LEAST_FETCH_SECONDS)
+        pause = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2**record.vain)
+        files += watch_files((paths.UNTRUSTED,), not_before=now + pause)
     due_at = min(moments)
     if SETTINGS in record.troubles:
         due_at = max(due_at, now + _LEAST_REPAIR_SECONDS)

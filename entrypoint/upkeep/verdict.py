@@ -43,6 +43,8 @@ class Verdict:
     upstreams: tuple[Upstream, ...] = ()
     failures: int = 0
     """How many probes in a row have found no upstream that works."""
+    vain: int = 0
+    """How many probes in a row have found that all is well, though deliveries called for them."""
 
     @property
     def is_well(self) -> bool:
@@ -57,7 +59,7 @@ def load_verdict() -> Verdict:
         return Verdict()
     values = json.loads(text)
     upstreams = tuple(Upstream(**one) for one in values["upstreams"])
-    return Verdict(at=values["at"], upstreams=upstreams, failures=values["failures"])
+    return Verdict(at=values["at"], upstreams=upstreams, failures=values["failures"], vain=values["vain"])
 
 
 def save_verdict(verdict: Verdict) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import pathlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import pytest
 from cryptography import x509
@@ -13,64 +11,23 @@ from cryptography.hazmat.primitives import hashes
 from tests.image.conftest import Relays
 from tests.support.authorities import Authority
 from tests.support.client import Client
-from tests.support.engine import Container, Engine, File, Network
+from tests.support.engine import Engine, Network
 from tests.support.relay import Relay
-from tests.support.upstream import MOCK_IMAGE, Upstream
+from tests.support.upstream import Upstream
 from tests.support.wait import wait_until
+from tests.support.web import WEB_HOST, Web, start_web
 
-HOST = "ca.example.test"
-URL = f"https://{HOST}/ca.pem"
+URL = f"https://{WEB_HOST}/ca.pem"
 BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 TEXT = b"Subject: x\r\n\r\nhello\r\n"
-
-# Python's own web server on ports 80 and 443, serving /www.
-_SERVER = """
-import functools, http.server, ssl, threading
-handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory="/www")
-plain, tls = (http.server.ThreadingHTTPServer(("", port), handler) for port in (80, 443))
-context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-context.load_cert_chain("/tls/combined.pem")
-tls.socket = context.wrap_socket(tls.socket, server_side=True)
-threading.Thread(target=tls.serve_forever, daemon=True).start()
-plain.serve_forever()
-"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Web:
-    """A web server with the upstream's CA, and the bundle of a system that trusts the server's own CA."""
-
-    container: Container
-    bundle: pathlib.Path
-
-    def put(self, pem: str) -> None:
-        """Serve this CA file from now on."""
-        self.container.put({"/www/ca.pem": File(data=pem.encode())})
 
 
 @pytest.fixture(scope="module")
 def web(engine: Engine, network: Network, the_upstream: Upstream) -> Iterator[Web]:
     """One web server for all tests of this file."""
-    authority = Authority()
-    bundle = engine.directory() / "ca-certificates.crt"
-    bundle.write_text(authority.pem, encoding="ascii")
-    container = engine.run(
-        MOCK_IMAGE,
-        ["python", "-c", _SERVER],
-        kind="web",
-        network=network,
-        aliases=(HOST,),
-        files={
-            "/www/ca.pem": File(data=the_upstream.authority.pem.encode()),
-            "/tls/combined.pem": File(data=authority.make_chain(HOST).combined_pem.encode()),
-        },
-    )
-    probe = "import socket; [socket.create_connection(('127.0.0.1', port), 1).close() for port in (80, 443)]"
-    wait_until(
-        lambda: container.exec(["python", "-c", probe], check=False).status == 0, 10, "the web server should listen"
-    )
-    yield Web(container=container, bundle=bundle)
-    container.remove()
+    started = start_web(engine, network, the_upstream.authority.pem)
+    yield started
+    started.container.remove()
 
 
 def measure_sha256(pem: str) -> str:
@@ -112,7 +69,7 @@ def test_http_is_enough_with_a_fingerprint(relays: Relays, web: Web, upstream: U
     """A CA that was slipped in beside the true one is not trusted: what Postfix reads has the true one alone."""
     web.put(Authority().pem + upstream.authority.pem)
     pin = measure_sha256(upstream.authority.pem)
-    relay = create(relays, web, {"RELAYHOST_CA_URL": f"http://{HOST}/ca.pem", "RELAYHOST_CA_SHA256": pin})
+    relay = create(relays, web, {"RELAYHOST_CA_URL": f"http://{WEB_HOST}/ca.pem", "RELAYHOST_CA_SHA256": pin})
     relay.start()
     relay.wait_ready()
     assert relay.exec(["cat", "/etc/postfix/upstream-ca.pem"]).text == upstream.authority.pem
@@ -135,13 +92,13 @@ def test_web_server_of_an_unknown_authority_is_refused(relays: Relays) -> None:
     relay = relays.create({"RELAYHOST_CA_FILE": "", "RELAYHOST_CA_URL": URL}, allowed=(".",))
     relay.start()
     assert relay.wait_exit() == 69
-    assert f"RELAYHOST_CA_URL={URL}: the certificate of {HOST} is not accepted (" in relay.logs()
+    assert f"RELAYHOST_CA_URL={URL}: the certificate of {WEB_HOST} is not accepted (" in relay.logs()
 
 
 def test_kept_copy_serves_while_the_web_server_is_down(
     engine: Engine, relays: Relays, web: Web, upstream: Upstream, client: Client
 ) -> None:
-    """The next start, in a new container on the same state volume, says so once and delivers; without it, it ends."""
+    """The next start, in a new container on the same state volume, does not wait, says so once and delivers."""
     volume = engine.volume()
     first = create(relays, web, {"RELAYHOST_CA_URL": URL}, volume=volume)
     first.start()
@@ -155,13 +112,15 @@ def test_kept_copy_serves_while_the_web_server_is_down(
     without.start()
     second.wait_ready()
     deliver(second, upstream, client)
-    said = [line for line in second.logs().splitlines() if "RELAYHOST_CA_URL" in line]
+    said = wait_until(
+        lambda: [line for line in second.logs().splitlines() if "RELAYHOST_CA_URL" in line], 20, "it should be told"
+    )
     assert len(said) == 1
     assert " WARNING authrelay: " in said[0]
-    assert f"RELAYHOST_CA_URL={URL}: the name {HOST} does not resolve (" in said[0]
+    assert f"RELAYHOST_CA_URL={URL}: the name {WEB_HOST} does not resolve (" in said[0]
     assert " ago, on " in said[0]
     assert without.wait_exit() == 69
-    assert f"authrelay: RELAYHOST_CA_URL={URL}: the name {HOST} does not resolve (" in without.logs()
+    assert f"authrelay: RELAYHOST_CA_URL={URL}: the name {WEB_HOST} does not resolve (" in without.logs()
     assert "; and there is no copy of an earlier fetch. " in without.logs()
     assert "Traceback" not in without.logs()
     web.container.start()

@@ -81,6 +81,11 @@ class Authority:
         """A client certificate."""
         return _take_chain(self._ca.issue_cert(common_name, common_name=common_name))
 
+    def make_client_chain_until(self, common_name: str, ends_at: float) -> Chain:
+        """A client certificate that ends then, in seconds since the epoch."""
+        end = datetime.datetime.fromtimestamp(ends_at, datetime.UTC)
+        return self._sign((common_name,), not_before=_now() - _DAY, not_after=end)
+
     def _sign(self, names: tuple[str, ...], *, not_before: datetime.datetime, not_after: datetime.datetime) -> Chain:
         # trustme's own not_before is fixed.
         key = ec.generate_private_key(ec.SECP256R1())

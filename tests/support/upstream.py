@@ -196,7 +196,7 @@ class Upstream:
         self._post("/reset", None)
 
     def set_accounts(self, accounts: Mapping[str, str]) -> None:
-        """Replace the accounts, for now."""
+        """Replace the accounts, for now. Several passwords of one account are separated by line feeds."""
         self._post("/accounts", dict(accounts))
 
     def serve(self, chain: Chain) -> None:

@@ -1,0 +1,382 @@
+"""What changes while the relay runs: passwords, CAs, certificates. Noticed, checked, put into force; no restart."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import pytest
+
+from entrypoint.system.client_certificate import make_client_certificate
+from tests.image.conftest import LOGIN, PASSWORD, Relays
+from tests.image.test_processes import HARDENED, list_processes
+from tests.support.authorities import Authority
+from tests.support.client import Client
+from tests.support.engine import Engine, Network
+from tests.support.relay import Relay
+from tests.support.upstream import HOSTNAME, Upstream
+from tests.support.wait import wait_until
+from tests.support.web import WEB_HOST, Web, start_web
+
+TEXT = b"Subject: x\r\n\r\nhello\r\n"
+URL = f"https://{WEB_HOST}/ca.pem"
+BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
+OLD, NEW = "r8!vK_old_one", "k1-Wm:$9z#Qx"
+DAY = 86400
+
+
+def submit(relay: Relay, client: Client) -> None:
+    client.send(relay.container.name, 25, "a@example.test", ["b@example.com"], TEXT)
+
+
+def wait_line(relay: Relay, pattern: str, timeout_seconds: float = 15) -> str:
+    """Wait for a line of our own and return it."""
+
+    def find() -> str | None:
+        lines = [line for line in relay.logs().splitlines() if " authrelay: " in line and re.search(pattern, line)]
+        return lines[-1] if lines else None
+
+    return wait_until(find, timeout_seconds, f"a line should say {pattern}") or ""
+
+
+def find_master(relay: Relay) -> str:
+    return relay.exec(["cat", "/var/spool/postfix/pid/master.pid"]).text.strip()
+
+
+class Secrets:
+    """A directory of secrets as Kubernetes or Docker mounts it, and the four ways in which one changes."""
+
+    def __init__(self, directory: pathlib.Path, text: str) -> None:
+        self._directory = directory
+        self._file = directory / "password"
+        first = directory / "..first"
+        first.mkdir()
+        (first / "swapped").write_text(text)
+        (directory / "..data").symlink_to("..first")
+        (directory / "swapped").symlink_to("..data/swapped")
+        self._file.write_text(text)
+
+    def rename(self, text: str) -> None:
+        """As careful programs, and `docker cp`, write."""
+        new = self._directory / "new"
+        new.write_text(text)
+        new.rename(self._file)
+
+    def write(self, text: str) -> None:
+        """As an editor or a shell writes: in place, in pieces."""
+        with self._file.open("w") as file:
+            for character in text:
+                file.write(character)
+                file.flush()
+                time.sleep(0.02)
+
+    def recreate(self, text: str) -> None:
+        """Removed, and there again."""
+        self._file.unlink()
+        self._file.write_text(text)
+
+    def swap(self, text: str) -> None:
+        """As the kubelet does: a new directory, and the link `..data` put in the place of the old one."""
+        second = self._directory / "..second"
+        second.mkdir()
+        (second / "swapped").write_text(text)
+        link = self._directory / "..data_tmp"
+        link.symlink_to("..second")
+        link.rename(self._directory / "..data")
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        (Secrets.rename, "password"),
+        (Secrets.write, "password"),
+        (Secrets.recreate, "password"),
+        (Secrets.swap, "swapped"),
+    ],
+    ids=["renamed", "in-place", "recreated", "kubernetes"],
+)
+def test_changed_password_is_in_force_within_seconds(
+    change: Callable[[Secrets, str], None],
+    name: str,
+    engine: Engine,
+    relays: Relays,
+    upstream: Upstream,
+    client: Client,
+) -> None:
+    """Other images keep the old password until somebody restarts them; what waited for the new one goes out at once."""
+    directory = engine.directory()
+    secrets = Secrets(directory, OLD)
+    relay = relays.start({"RELAYHOST_PASSWORD_FILE": f"/run/kept/{name}"}, volumes={str(directory): "/run/kept"})
+    before = find_master(relay)
+    upstream.set_accounts({LOGIN: NEW})
+    submit(relay, client)
+    wait_until(lambda: "status=deferred (SASL" in relay.logs(), 10, "the old password should be refused")
+    change(secrets, NEW)
+    began = time.monotonic()
+    upstream.wait_messages(1)
+    assert time.monotonic() - began < 6
+    assert find_master(relay) == before
+    wait_line(relay, "changed: the login at the upstream")
+    listed = relay.exec(["stat", "-c", "%a", "/etc/postfix/sasl_passwd", "/etc/postfix/sasl_passwd.lmdb"]).text
+    assert listed.split() == ["600", "600"]
+    assert relay.exec(["grep", "-rlaF", OLD, "/run/authrelay"], check=False).text == ""
+    assert relay.exec(["sh", "-c", "ls /run/authrelay/postfix | grep next"], check=False).text == ""
+    assert OLD not in relay.logs()
+    assert NEW not in relay.logs()
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [(b" x", "begins or ends with a blank"), (b"", "the file is empty"), (b"\xff\xfe", "not UTF-8")],
+    ids=["blank", "empty", "binary"],
+)
+def test_secret_that_cannot_be_used_leaves_the_old_one_in_force(
+    bad: bytes, words: str, relays: Relays, upstream: Upstream, client: Client
+) -> None:
+    """A slip of somebody's hand at night must not stop the mail; one ERROR says what it is."""
+    relay = relays.start(allowed=[words])
+    relay.set_secret("/run/secrets/password", bad)
+    line = wait_line(relay, words)
+    assert " ERROR authrelay: RELAYHOST_PASSWORD_FILE" in line
+    assert line.endswith("What was in force before stays in force.")
+    submit(relay, client)
+    upstream.wait_messages(1)
+    answer = json.loads(relay.exec(["authrelay", "health", "--json"]).text)
+    assert answer["is_healthy"]
+    assert any(words in warning for warning in answer["warnings"])
+    relay.set_secret("/run/secrets/password", PASSWORD.encode())
+    wait_line(relay, "INFO authrelay: the settings and their files can be used again")
+    assert json.loads(relay.exec(["authrelay", "health", "--json"]).text)["warnings"] == []
+    assert len([one for one in relay.complaints() if one.source == "authrelay"]) == 1
+
+
+def test_rotation_works_in_a_hardened_container(relays: Relays, upstream: Upstream, client: Client) -> None:
+    """Read-only, and with the four capabilities that a start needs: the upkeep must need no more."""
+    relay = relays.start(arguments=[*HARDENED])
+    upstream.set_accounts({LOGIN: NEW})
+    relay.set_secret("/run/secrets/password", NEW.encode())
+    wait_line(relay, "changed: the login at the upstream")
+    submit(relay, client)
+    upstream.wait_messages(1)
+
+
+def test_nobody_but_the_first_process_has_the_settings(relays: Relays) -> None:
+    """The upkeep reads them again, so that they are kept; a service that was broken into must not find them."""
+    relay = relays.start({"RELAYHOST_PASSWORD": NEW, "RELAYHOST_PASSWORD_FILE": ""})
+    relay.set_secret("/run/secrets/ca.pem", Authority().pem.encode())
+    wait_line(relay, "changed: the trusted CA")
+    find = "for d in /proc/[0-9]*; do ls -l $d/fd 2>/dev/null | grep -q memfd:settings && echo ${d#/proc/}; done; true"
+    assert relay.exec(["bash", "-c", find]).text.split() == ["1"]
+    environments = [f"/proc/{pid}/environ" for pid in list_processes(relay)]
+    assert len(environments) > 3
+    assert relay.exec(["grep", "-laFs", NEW, *environments], check=False).text == ""
+    found = relay.exec(["grep", "-rlaF", NEW, "/run/authrelay", "/var/lib/authrelay"], check=False).text.split()
+    assert sorted(found) == ["/run/authrelay/postfix/sasl_passwd", "/run/authrelay/postfix/sasl_passwd.lmdb"]
+
+
+def is_changed(relay: Relay, times: int) -> bool:
+    """Whether the login was changed so often."""
+    return relay.logs().count("changed: the login") == times
+
+
+class Stream:
+    """An application that sends, message after message, until told to stop."""
+
+    def __init__(self, relay: Relay, client: Client) -> None:
+        self._relay, self._client = relay, client
+        self._is_over = threading.Event()
+        self.count = 0
+        self._thread = threading.Thread(target=self._send)
+
+    def _send(self) -> None:
+        while not self._is_over.is_set():
+            submit(self._relay, self._client)
+            self.count += 1
+
+    def has_sent(self, count: int) -> bool:
+        """Whether so many messages were accepted."""
+        return self.count >= count
+
+    def __enter__(self) -> Stream:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        self._thread.join()
+
+
+def test_password_rotates_under_load_without_one_failed_delivery(
+    relays: Relays, upstream: Upstream, client: Client
+) -> None:
+    """While the upstream takes both passwords, nobody may notice; each message arrives once."""
+    relay = relays.start()
+    passwords = [PASSWORD, NEW, "third", "fourth"]
+    with Stream(relay, client) as stream:
+        for number, password in enumerate(passwords[1:], start=1):
+            upstream.set_accounts({LOGIN: "\n".join(passwords[number - 1 : number + 1])})
+            relay.set_secret("/run/secrets/password", password.encode())
+            wait_until(partial(is_changed, relay, number), 15, "it should be in force")
+            count = stream.count
+            wait_until(partial(stream.has_sent, count + 3), 15, "mail should flow on")
+    upstream.wait_messages(stream.count, timeout_seconds=30)
+    assert "status=deferred" not in relay.logs()
+    assert [message.is_accepted for message in upstream.messages()] == [True] * stream.count
+
+
+@pytest.fixture(scope="module")
+def web(engine: Engine, network: Network, the_upstream: Upstream) -> Iterator[Web]:
+    """A web server that the relays of these tests trust."""
+    started = start_web(engine, network, the_upstream.authority.pem)
+    yield started
+    started.container.remove()
+
+
+def start_with_url(relays: Relays, web: Web, refresh: str, allowed: tuple[str, ...] = ()) -> Relay:
+    env = {"RELAYHOST_CA_FILE": "", "RELAYHOST_CA_URL": URL, "RELAYHOST_CA_REFRESH": refresh}
+    return relays.start(env, volumes={str(web.bundle): f"{BUNDLE}:ro"}, allowed=allowed)
+
+
+def test_announced_rollover_of_the_authority_defers_nothing(
+    relays: Relays, web: Web, upstream: Upstream, client: Client
+) -> None:
+    """The new CA is published, fetched on schedule, and then the upstream changes its certificate, while mail flows."""
+    web.put(upstream.authority.pem)
+    relay = start_with_url(relays, web, "10s")
+    new = Authority()
+    with Stream(relay, client) as stream:
+        web.put(upstream.authority.pem + new.pem)
+        wait_line(relay, "changed: the trusted CA is .* SHA-256 .*, .* with SHA-256 ", 25)
+        upstream.serve(new.make_chain(HOSTNAME))
+        count = stream.count
+        wait_until(lambda: stream.count > count + 5, 20, "mail should flow on")
+    upstream.wait_messages(stream.count, timeout_seconds=30)
+    assert "status=deferred" not in relay.logs()
+    assert len(upstream.messages()) == stream.count
+
+
+def test_unannounced_rollover_defers_nothing_longer_than_a_retry(
+    relays: Relays, web: Web, upstream: Upstream, client: Client
+) -> None:
+    """The upstream changes first: the delivery that meets the unknown CA has it fetched, hours before the schedule."""
+    web.put(upstream.authority.pem)
+    relay = start_with_url(relays, web, "6h")
+    submit(relay, client)
+    upstream.wait_messages(1)
+    new = Authority()
+    web.put(new.pem)
+    upstream.serve(new.make_chain(HOSTNAME))
+    with Stream(relay, client) as stream:
+        wait_until(lambda: "Server certificate not" in relay.logs(), 10, "the new CA should be unknown")
+        began = time.monotonic()
+        wait_line(relay, "changed: the trusted CA is")
+        assert time.monotonic() - began < 12
+    upstream.wait_messages(stream.count + 1, timeout_seconds=30)
+    wait_until(lambda: relay.queue() == [], 10, "nothing should wait")
+    assert len(upstream.messages()) == stream.count + 1
+
+
+def test_failed_fetch_is_told_once_and_ends_with_a_word(
+    relays: Relays, web: Web, upstream: Upstream, client: Client
+) -> None:
+    """A WARNING every ten seconds would be noise, none a CA that ends in silence."""
+    web.put(upstream.authority.pem)
+    relay = start_with_url(relays, web, "10s", allowed=("RELAYHOST_CA_URL",))
+    web.put("<html>gone</html>")
+    line = wait_line(relay, "WARNING authrelay: RELAYHOST_CA_URL", 25)
+    assert "it is a web page and not a CA file; the copy that was fetched " in line
+    record = json.loads(relay.exec(["cat", "/run/authrelay/upkeep.json"]).text)
+    wait_until(
+        lambda: json.loads(relay.exec(["cat", "/run/authrelay/upkeep.json"]).text)["failures"] > record["failures"],
+        25,
+        "it should be tried again",
+    )
+    assert "RELAYHOST_CA_URL" in relay.exec(["authrelay", "health"]).text
+    submit(relay, client)
+    upstream.wait_messages(1)
+    web.put(upstream.authority.pem)
+    wait_line(relay, "INFO authrelay: RELAYHOST_CA_URL: the CA was fetched again", 25)
+    assert "RELAYHOST_CA_URL" not in relay.exec(["authrelay", "health"]).text
+    assert relay.logs().count("WARNING authrelay: RELAYHOST_CA_URL") == 1
+
+
+def test_own_certificate_is_renewed_while_the_relay_runs(
+    engine: Engine, relays: Relays, upstream: Upstream, client: Client
+) -> None:
+    """A container runs for years; the certificate that we made must not end under it."""
+    state = engine.directory()
+    # Its renewal is due thirty days before its end: in a few seconds.
+    made = make_client_certificate(subject="CN=old", days=31, key_type="ecdsa", now=time.time() - DAY + 3600 + 6)
+    (state / "client.pem").write_text(made.chain)
+    relay = relays.start(volumes={str(state): "/var/lib/authrelay"}, allowed=["near its end and is replaced"])
+    assert made.sha256 not in relay.logs()
+    line = wait_line(relay, f"WARNING authrelay: the client certificate .* was {made.sha256}, is ", 20)
+    new = re.findall(r"is ([0-9A-F:]{95})\.", line)[0]
+    upstream.accept_client_certificate((state / "client-certificate.pem").read_text())
+    submit(relay, client)
+    upstream.wait_messages(1)
+    shown = upstream.sessions()[-1].client_certificate_sha256 or ""
+    assert shown.replace(":", "").lower() == new.replace(":", "").lower()
+
+
+def test_users_certificate_whose_key_does_not_match_leaves_the_old_pair(
+    relays: Relays, upstream: Upstream, client: Client
+) -> None:
+    """Two files cannot be replaced at once: between them the old pair serves, and the new one after."""
+    old, new = upstream.authority.make_client_chain("old"), upstream.authority.make_client_chain("new")
+    upstream.accept_client_certificate(upstream.authority.pem)
+    env = {"CLIENT_CERT_FILE": "/run/secrets/cert.pem", "CLIENT_KEY_FILE": "/run/secrets/key.pem"}
+    relay = relays.start(
+        env,
+        secrets={"/run/secrets/cert.pem": old.chain_pem.encode(), "/run/secrets/key.pem": old.key_pem.encode()},
+        allowed=["CLIENT_KEY"],
+    )
+    relay.set_secret("/run/secrets/cert.pem", new.chain_pem.encode())
+    line = wait_line(relay, "CLIENT_KEY")
+    assert "CLIENT_KEY: it is not the key of the first certificate in CLIENT_CERT" in line
+    submit(relay, client)
+    upstream.wait_messages(1)
+    assert "old" in (upstream.sessions()[-1].client_certificate_subject or "")
+    relay.set_secret("/run/secrets/key.pem", new.key_pem.encode())
+    wait_line(relay, "changed: the client certificate")
+    submit(relay, client)
+    upstream.wait_messages(2)
+    assert "new" in (upstream.sessions()[-1].client_certificate_subject or "")
+
+
+def test_certificates_that_end_are_told_before(relays: Relays, upstream: Upstream) -> None:
+    """At 30, 7 and 1 days; here one passes its week while the relay runs."""
+    chain = upstream.authority.make_client_chain_until("ends", time.time() + 7 * DAY + 8)
+    env = {"CLIENT_CERT_FILE": "/run/secrets/cert.pem", "CLIENT_KEY_FILE": "/run/secrets/key.pem"}
+    relay = relays.start(
+        env,
+        secrets={"/run/secrets/cert.pem": chain.chain_pem.encode(), "/run/secrets/key.pem": chain.key_pem.encode()},
+        allowed=["CLIENT_CERT: the certificate"],
+    )
+    assert "expires in 7 days, on " in wait_line(relay, "WARNING authrelay: CLIENT_CERT: the certificate 'CN=ends'")
+    assert "expires in 7 days, on " in relay.exec(["authrelay", "health"]).text
+    assert "expires in 6 days, on " in wait_line(relay, "expires in 6 days", 25)
+    assert relay.logs().count("WARNING authrelay: CLIENT_CERT") == 2
+
+
+def test_stop_does_not_wait_for_a_fetch(relays: Relays, web: Web, upstream: Upstream) -> None:
+    """A web server that hangs must not hold `docker stop` up."""
+    web.put(upstream.authority.pem)
+    relay = start_with_url(relays, web, "10s", allowed=("RELAYHOST_CA_URL",))
+    web.container.pause()
+    try:
+        wait_until(
+            lambda: "upkeep" in relay.exec(["bash", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '"]).text,
+            20,
+            "a fetch should be under way",
+        )
+        began = time.monotonic()
+        assert relay.stop() == 0
+        assert time.monotonic() - began < 6
+    finally:
+        web.container.unpause()
