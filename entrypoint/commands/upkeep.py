@@ -15,7 +15,7 @@ from entrypoint import paths
 from entrypoint.commands.prepare import Occasion, Prepared, prepare
 from entrypoint.config.environment import list_files
 from entrypoint.errors import StartupError
-from entrypoint.system.agenda import watch_files
+from entrypoint.system.agenda import is_orphan, watch_files
 from entrypoint.system.install import apply_changes
 from entrypoint.system.log import write_line
 from entrypoint.system.processes import recall
@@ -54,6 +54,7 @@ def main(arguments: list[str]) -> int:
         changed = apply_changes(prepared.plan.files)
         endings = prepared.endings
         after = _judge(before, prepared, changed, is_fetched=is_due)
+        after = replace(after, troubles={**after.troubles, **_find_orphans(environ)})
         _tell_changes(changed, prepared)
     except StartupError as error:
         text = " ".join(str(error).splitlines())
@@ -78,6 +79,16 @@ def _judge(before: Record, prepared: Prepared, changed: list[str], *, is_fetched
     due_at = choose_next_fetch(prepared.settings.relayhost_ca_refresh, failures)
     vain = 0 if paths.UPSTREAM_AUTHORITIES in changed else before.vain + 1
     return Record(troubles=troubles, fetch_due_at=due_at, failures=failures, vain=vain)
+
+
+def _find_orphans(environ: dict[str, str]) -> dict[str, str]:
+    """Return a warning for each file whose new content cannot be seen from here."""
+    return {
+        f"orphan:{path}": f"{path} was replaced outside, and this container still has the old one, since it is mounted "
+        "alone. Restart the container; mount the directory instead, or write into the file, and it is noticed"
+        for path in list_files(environ)
+        if is_orphan(path)
+    }
 
 
 def _tell_changes(changed: list[str], prepared: Prepared) -> None:

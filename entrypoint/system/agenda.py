@@ -52,7 +52,15 @@ def take_signature(path: str) -> tuple[int, ...]:
         found = os.stat(path)
     except OSError:
         return ()
-    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
+    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size, found.st_nlink
+
+
+def is_orphan(path: str) -> bool:
+    """Return whether a file has no name any more: it was replaced outside, and a mount of it alone keeps the old one."""
+    try:
+        return os.stat(path).st_nlink == 0
+    except OSError:
+        return False
 
 
 def write_agenda(service: str, agenda: Agenda) -> None:

@@ -155,6 +155,21 @@ def test_secret_that_cannot_be_used_leaves_the_old_one_in_force(
     assert len([one for one in relay.complaints() if one.source == "authrelay"]) == 1
 
 
+def test_file_that_is_mounted_alone_and_replaced_outside_is_told(engine: Engine, relays: Relays) -> None:
+    """The container cannot see the new one, whatever it does; without a word that is a night's search."""
+    file = engine.directory() / "password"
+    file.write_text(PASSWORD)
+    relay = relays.start(
+        {"RELAYHOST_PASSWORD_FILE": "/password"}, volumes={str(file): "/password"}, allowed=["was replaced outside"]
+    )
+    new = file.with_name("new")
+    new.write_text(NEW)
+    new.rename(file)
+    assert " WARNING authrelay: /password was replaced outside" in wait_line(relay, "replaced outside")
+    assert "mount the directory instead" in relay.exec(["authrelay", "health"]).text
+    file.write_text(PASSWORD)
+
+
 def test_rotation_works_in_a_hardened_container(relays: Relays, upstream: Upstream, client: Client) -> None:
     """Read-only, and with the four capabilities that a start needs: the upkeep must need no more."""
     relay = relays.start(arguments=[*HARDENED])
