@@ -18,6 +18,10 @@ POSTFIX_DAEMONS: Final = "/usr/lib/postfix/sbin"
 SYSTEM_AUTHORITIES: Final = "/etc/ssl/certs/ca-certificates.crt"
 PYTHON: Final = "/opt/authrelay/bin/python3"
 
+# The container engine's.
+RESOLV_CONF: Final = "/etc/resolv.conf"
+"""Which name servers are asked (resolv.conf(5))."""
+
 # Written on every start.
 RUN: Final = "/run/authrelay"
 POSTFIX_CONFIG: Final = "/etc/postfix"

@@ -1,6 +1,7 @@
 """Asks a mail server for its certificates: connects, begins TLS as its protocol has it, sends no login. Network.
 
-Nothing is verified here: whoever calls shows or judges what the server sent.
+Nothing is verified here: whoever calls shows or judges what the server sent. Uses `connection` for the way there,
+`resolver` for who was asked.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ import ipaddress
 import re
 import socket
 import ssl
-import time
 from dataclasses import dataclass
 from typing import Final
 
 from entrypoint.errors import UnavailableError, quote_value
+from entrypoint.system.connection import ConnectError, Deadline, connect
+from entrypoint.system.resolver import LookUpTimeoutError, describe_name_servers
 
 IMPLICIT: Final = "none"
 """No STARTTLS: TLS begins before the greeting (RFC 8314)."""
@@ -28,6 +30,7 @@ _MOST_LINE_BYTES: Final = 8192
 _MOST_LINES: Final = 200
 _GREETINGS: Final = ((b"220", "smtp"), (b"+OK", "pop3"), (b"* OK", "imap"), (b"* PREAUTH", "imap"))
 _TITLES: Final = {"smtp": "an SMTP", "pop3": "a POP3", "imap": "an IMAP"}
+_CHECK_RESOLVER: Final = "Check the container's network and its name server, then try again"
 _OLD: Final = frozenset({"UNSUPPORTED_PROTOCOL", "TLSV1_ALERT_PROTOCOL_VERSION", "NO_PROTOCOLS_AVAILABLE"})
 _NOT_TLS: Final = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG"})
 
@@ -54,67 +57,50 @@ class Presented:
 
 
 def fetch_chain(host: str, port: int, mode: str, timeout_seconds: float) -> Presented:
-    """Return what a server shows; `mode` is one of MODES, the timeout is for everything but the name's look-up."""
-    deadline = _Deadline(timeout_seconds)
+    """Return what a server shows; `mode` is one of MODES, the timeout is for everything."""
+    deadline = Deadline(timeout_seconds)
     with _connect(host, port, deadline) as connection:
         if mode != IMPLICIT:
             _Conversation(connection, host, port, mode, deadline).start_tls()
         return _shake_hands(connection, host, port, mode, deadline)
 
 
-class _Deadline:
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        self._ends_at = time.monotonic() + seconds
-
-    def left(self) -> float:
-        """Return the seconds that are left, or raise TimeoutError."""
-        left = self._ends_at - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        return left
-
-
-def _connect(host: str, port: int, deadline: _Deadline) -> socket.socket:
+def _connect(host: str, port: int, deadline: Deadline) -> socket.socket:
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        return connect(host, port, deadline)
+    except LookUpTimeoutError as error:
+        text = f"{error}. {_CHECK_RESOLVER}, or a longer --timeout"
+        raise MailServerError("resolve", f"{host}: {text}.") from error
     except socket.gaierror as error:
         if error.errno == socket.EAI_AGAIN:
-            what = "no name server answered. Check the container's network and its /etc/resolv.conf, then try again"
+            what = f"no answer from {describe_name_servers()}. {_CHECK_RESOLVER}"
         else:
             what = "the name does not resolve. Check its spelling: it is the server's own name, not the mail domain"
         raise MailServerError("resolve", f"{host}: {what}.") from error
-    reasons: dict[str, str] = {}
-    for position, (family, kind, protocol, _, address) in enumerate(found):
-        connection = socket.socket(family, kind, protocol)
-        try:
-            # What is left is shared by the addresses that are left.
-            connection.settimeout(deadline.left() / (len(found) - position))
-            connection.connect(address)
-            return connection
-        except OSError as error:
-            connection.close()
-            reasons[str(address[0])] = _explain_connect(error)
-    text = ", ".join(f"{address} {reason}" for address, reason in reasons.items())
-    if "refused" in text:
+    except ConnectError as error:
+        raise MailServerError("connect", f"{_name(host, port)}: {_explain_connect(error)}.") from error
+
+
+def _explain_connect(error: ConnectError) -> str:
+    words: dict[str, str] = {}
+    for address, reason in error.reasons.items():
+        if isinstance(reason, ConnectionRefusedError):
+            words[address] = "refused the connection"
+        elif isinstance(reason, TimeoutError):
+            words[address] = "did not answer in time"
+        else:
+            words[address] = f"cannot be reached ({reason.strerror or reason})"
+    if all(isinstance(reason, ConnectionRefusedError) for reason in error.reasons.values()):
         remedy = "Nobody listens there: check the port; providers use 587, 465 or 25"
     else:
         remedy = "A firewall may be in between; many networks block port 25: try 587 or 465, or a longer --timeout"
-    raise MailServerError("connect", f"{_name(host, port)}: {text}. {remedy}.")
-
-
-def _explain_connect(error: OSError) -> str:
-    if isinstance(error, ConnectionRefusedError):
-        return "refused the connection"
-    if isinstance(error, TimeoutError):
-        return "did not answer in time"
-    return f"cannot be reached ({error.strerror or error})"
+    return f"{', '.join(f'{address} {text}' for address, text in words.items())}. {remedy}"
 
 
 class _Conversation:
     """The lines before TLS."""
 
-    def __init__(self, connection: socket.socket, host: str, port: int, mode: str, deadline: _Deadline) -> None:
+    def __init__(self, connection: socket.socket, host: str, port: int, mode: str, deadline: Deadline) -> None:
         self._connection = connection
         self._host, self._port, self._mode, self._deadline = host, port, mode, deadline
         self._buffer = b""
@@ -198,7 +184,7 @@ class _Conversation:
             return
         self._has_asked_for_tls = True
         try:
-            deadline = _Deadline(min(self._deadline.left(), _SILENCE_SECONDS))
+            deadline = Deadline(min(self._deadline.left(), _SILENCE_SECONDS))
             with _connect(self._host, self._port, deadline) as connection:
                 _shake_hands(connection, self._host, self._port, IMPLICIT, deadline)
         except (OSError, MailServerError):
@@ -234,7 +220,7 @@ def find_protocol(greeting: bytes) -> str | None:
     return next((kind for start, kind in _GREETINGS if greeting.startswith(start)), None)
 
 
-def _shake_hands(connection: socket.socket, host: str, port: int, mode: str, deadline: _Deadline) -> Presented:
+def _shake_hands(connection: socket.socket, host: str, port: int, mode: str, deadline: Deadline) -> Presented:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     # What is asked is what the server shows, whoever signed it; nothing secret is said in this session.
     context.check_hostname = False
@@ -271,7 +257,7 @@ def _find_hint(mode: str) -> str:
     return "Try again; if it stays so, ask its operator."
 
 
-def _explain_handshake(error: ssl.SSLError, host: str, port: int, mode: str, deadline: _Deadline) -> tuple[str, str]:
+def _explain_handshake(error: ssl.SSLError, host: str, port: int, mode: str, deadline: Deadline) -> tuple[str, str]:
     place, reason = _name(host, port), error.reason or ""
     if mode == IMPLICIT and reason in _NOT_TLS:
         kind = _ask_protocol(host, port, deadline)
@@ -285,7 +271,7 @@ def _explain_handshake(error: ssl.SSLError, host: str, port: int, mode: str, dea
     return "handshake", f"{place}: the TLS handshake failed ({reason or error}). {_find_hint(mode)}"
 
 
-def _ask_protocol(host: str, port: int, deadline: _Deadline) -> str | None:
+def _ask_protocol(host: str, port: int, deadline: Deadline) -> str | None:
     """Return what greets in the clear."""
     with contextlib.suppress(OSError, MailServerError), _connect(host, port, deadline) as connection:
         connection.settimeout(min(deadline.left(), _SILENCE_SECONDS))
