@@ -6,18 +6,21 @@ Reads no settings and sends no login: it works before there are any.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
+import ipaddress
 import json
+import os
 import sys
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from entrypoint import paths
-from entrypoint.config.chain import Link, build_path, load_fetched, load_sent, load_system
+from entrypoint.config.chain import Link, Origin, build_path, load_fetched, load_sent, load_system
 from entrypoint.config.declaration import InvalidValue
 from entrypoint.config.discovery import Saved, Session, make_json, render_text
 from entrypoint.config.nexthop import parse_nexthop
 from entrypoint.config.verdict import Verdict, judge
-from entrypoint.errors import BadCertificateError, UsageError, quote_value
+from entrypoint.errors import BadCertificateError, CannotWriteError, UsageError, quote_value
 from entrypoint.system.files import read_text, write_file
 from entrypoint.system.issuers import IssuerError, fetch_issuer
 from entrypoint.system.mail_server import MODE_BY_PORT, MODES, fetch_chain
@@ -62,7 +65,7 @@ def main(arguments: list[str]) -> int:
     system = load_system(read_text(paths.SYSTEM_AUTHORITIES) or "")
     fetched, remarks = _fetch_missing(sent, system, moment, options.timeout)
     verdict = judge(sent, fetched, system, host, moment)
-    saved = None if options.save is None else _save(verdict, options.save)
+    saved, problem = (None, "") if options.save is None else _save(verdict, options.save)
     session = Session(
         host=host,
         port=port,
@@ -70,13 +73,19 @@ def main(arguments: list[str]) -> int:
         address=presented.address,
         protocol=presented.protocol,
         cipher=presented.cipher,
+        asks_for_certificate=presented.asks_for_certificate,
+        refusal=presented.refusal,
     )
     if options.json:
-        sys.stdout.write(json.dumps(make_json(verdict, session, remarks, saved), indent=2) + "\n")
+        sys.stdout.write(json.dumps(make_json(verdict, session, remarks, saved, problem), indent=2) + "\n")
     else:
-        sys.stdout.write(render_text(verdict, session, remarks, saved))
-    if options.save is not None and saved is None:
-        sys.stderr.write("authrelay: no CA file was written: this server shows no CA that can be used.\n")
+        sys.stdout.write(render_text(verdict, session, remarks, saved, problem))
+    # In one file, too, the report comes before what was wrong with it.
+    sys.stdout.flush()
+    if problem and verdict.authority:
+        raise CannotWriteError(problem)
+    if problem:
+        sys.stderr.write(f"authrelay: no CA file was written: {problem}.\n")
     return _BAD_STATUS if verdict.problems else 0
 
 
@@ -99,7 +108,13 @@ def _parse_arguments(arguments: list[str]) -> argparse.Namespace:
         const=_STATE,
         help=f"write the CA file; without FILE into the state volume, {paths.DISCOVERED_AUTHORITIES}",
     )
-    parser.add_argument("--timeout", metavar="SECONDS", type=seconds, default=_TIMEOUT_SECONDS)
+    parser.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=seconds,
+        default=_TIMEOUT_SECONDS,
+        help=f"for the server, and for each CA certificate that has to be fetched; {_TIMEOUT_SECONDS:g}",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON (docs/trust.md)")
     return parser.parse_args(arguments)
 
@@ -114,10 +129,12 @@ def seconds(text: str) -> float:
 
 def _parse_server(text: str, starttls: str | None) -> tuple[str, int, str]:
     """Return host, port and mode of `HOST`, `HOST:PORT` or `[HOST]:PORT`."""
+    if text.endswith("]:") or (text.endswith(":") and text.count(":") == 1):
+        raise UsageError(f"'{quote_value(text)}': no port follows the colon. Write {quote_value(text)}{_DEFAULT_PORT}.")
     try:
         nexthop = parse_nexthop(text)
     except InvalidValue as problem:
-        remedy = problem.remedy.replace("<setting>=", "")
+        remedy = _find_spelling(text) or problem.remedy.replace("<setting>=", "")
         raise UsageError(f"'{quote_value(text)}': {problem.what}. {remedy}.") from problem
     # A nexthop without a port is port 25, which many networks block and no provider wants logins on.
     has_port = text.rpartition("]")[2].count(":") == 1
@@ -131,6 +148,20 @@ def _parse_server(text: str, starttls: str | None) -> tuple[str, int, str]:
     return nexthop.host, port, mode
 
 
+def _find_spelling(text: str) -> str:
+    """Return how to write what we know how to: an IPv6 address, and a name as DNS has it (RFC 5891); else empty."""
+    if ":" in text and "%" not in text:
+        with contextlib.suppress(ValueError):
+            return f"Write [{ipaddress.IPv6Address(text)}]:{_DEFAULT_PORT}"
+    host, colon, port = text.replace("[", "").replace("]", "").partition(":")
+    with contextlib.suppress(UnicodeError):
+        found = host.encode("idna")
+        # Where the codec's older rules (RFC 3490) name another host than today's, a person must decide.
+        if not host.isascii() and found.decode("idna") == host.lower():
+            return f"Write it as DNS has it: {found.decode()}{colon}{port}"
+    return ""
+
+
 def _fetch_missing(
     sent: list[Link], system: list[x509.Certificate], moment: datetime.datetime, timeout_seconds: float
 ) -> tuple[list[Link], tuple[str, ...]]:
@@ -140,7 +171,7 @@ def _fetch_missing(
     asked: set[str] = set()
     while len(asked) < _MOST_FETCHES:
         top = build_path(sent, fetched, system, moment)[-1]
-        if top.is_self_signed:
+        if top.is_self_signed or top.origin is Origin.SYSTEM:
             break
         urls = [url for url in top.issuer_urls if url not in asked]
         if not urls:
@@ -154,15 +185,19 @@ def _fetch_missing(
             remarks.append(f"{shown}, where the issuer of '{top.subject}' should be, was no help: {error}")
             continue
         fetched += found
-        if build_path(sent, fetched, system, moment)[-1] is top:
+        if build_path(sent, fetched, system, moment)[-1].sha256 == top.sha256:
             remarks.append(f"{shown} does not hold the certificate whose key signed '{top.subject}'")
     return fetched, tuple(remarks)
 
 
-def _save(verdict: Verdict, file: str) -> Saved | None:
-    """Write the CA file, unless there is no CA."""
+def _save(verdict: Verdict, file: str) -> tuple[Saved | None, str]:
+    """Write the CA file; return where, or why not."""
     if verdict.authority is None:
-        return None
-    saved = Saved(path=file or paths.DISCOVERED_AUTHORITIES, is_in_state=file == _STATE)
-    write_file(saved.path, verdict.ca_pem, 0o644, is_durable=True)
-    return saved
+        return None, "this server shows no CA that can be used"
+    # An absolute path is one that a person finds again.
+    saved = Saved(path=os.path.abspath(file or paths.DISCOVERED_AUTHORITIES), is_in_state=file == _STATE)
+    try:
+        write_file(saved.path, verdict.ca_pem, 0o644, is_durable=True)
+    except CannotWriteError as error:
+        return None, str(error)
+    return saved, ""

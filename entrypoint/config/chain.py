@@ -53,7 +53,7 @@ class Link:
     is_for_servers: bool
     """Whether its extended key usage, if it has one, allows a TLS server (RFC 5280 section 4.2.1.12)."""
     issuer_urls: tuple[str, ...]
-    """The caIssuers addresses with http:// (RFC 5280 section 4.2.2.1), in their order."""
+    """The caIssuers addresses (RFC 5280 section 4.2.2.1): those with http:// first, which alone are asked."""
 
     @property
     def pem(self) -> str:
@@ -231,14 +231,13 @@ def _read_issuer_urls(certificate: x509.Certificate) -> tuple[str, ...]:
     from cryptography import x509
     from cryptography.x509.oid import AuthorityInformationAccessOID
 
-    extension = _find_extension(certificate, x509.AuthorityInformationAccess)
-    return tuple(
+    urls = [
         one.access_location.value
-        for one in extension or ()
+        for one in _find_extension(certificate, x509.AuthorityInformationAccess) or ()
         if one.access_method == AuthorityInformationAccessOID.CA_ISSUERS
         and isinstance(one.access_location, x509.UniformResourceIdentifier)
-        and one.access_location.value.lower().startswith("http://")
-    )
+    ]
+    return tuple(sorted(urls, key=lambda url: not url.lower().startswith("http://")))
 
 
 def _is_for_servers(certificate: x509.Certificate) -> bool:

@@ -61,6 +61,11 @@ class Verdict:
         return tuple(name for name in self.path[0].names if _is_host_name(name))
 
     @property
+    def is_to_be_pinned(self) -> bool:
+        """Whether the fingerprint is the one way to verify it: it has no CA, or no name to compare."""
+        return self.authority is None or not _list_names(self.path[0])
+
+    @property
     def is_root_missing(self) -> bool:
         """Whether the topmost CA that could be had is not a root: Postfix takes such a one as a trust anchor only."""
         return self.authority is not None and not self.authority.is_self_signed and not self.is_authority_in_system
@@ -157,10 +162,14 @@ def _find_problems(
             text = f"the server sends '{forged[0].subject}', but its key did not sign the server's certificate"
             found.append(Finding(code="bad-signature", text=f"{text}: its operator must send the right one"))
         else:
-            text = f"the server does not send the certificate of its CA, '{leaf.issuer}', nor says where it is"
+            where = "nor says where it is"
+            if leaf.issuer_urls:
+                where = "and it could not be had from where the server's certificate says that it is (see the notes)"
+            text = f"the server does not send the certificate of its CA, '{leaf.issuer}', {where}"
             found.append(Finding(code="no-authority", text=f"{text}: ask its operator for it"))
     elif not top.is_ca:
-        found.append(Finding(code="not-a-ca", text=f"'{top.subject}' signed another certificate, but is not a CA"))
+        text = f"'{top.subject}' signed another certificate, but is not a CA: Postfix refuses that"
+        found.append(Finding(code="not-a-ca", text=f"{text}, and its operator must have a certificate from a CA"))
     return found
 
 
@@ -178,7 +187,8 @@ def _describe_time(link: Link, moment: datetime.datetime) -> Finding:
     if moment > link.not_after:
         return Finding(
             code="expired",
-            text=f"{who} expired on {link.not_after:%Y-%m-%d}: until its operator renews it Postfix refuses it",
+            text=f"{who} expired on {link.not_after:%Y-%m-%d}: until its operator renews it Postfix refuses it, unless "
+            "the server's own certificate is pinned",
         )
     return Finding(
         code="not-yet-valid",
@@ -187,12 +197,18 @@ def _describe_time(link: Link, moment: datetime.datetime) -> Finding:
     )
 
 
+def _list_names(leaf: Link) -> list[str]:
+    return [name for name in leaf.names if not is_address(name)]
+
+
 def _describe_names(leaf: Link, host: str) -> str:
-    names = [name for name in leaf.names if not is_address(name)]
+    names = _list_names(leaf)
     if is_address(host):
         text = f"you asked for an address, {host}, and Postfix compares names only"
     else:
         text = f"the certificate is not for {host}"
     if not names:
         return f"{text}. It has no name at all: pin its fingerprint instead"
-    return f"{text}. It is for {', '.join(names)}: set RELAYHOST to that name, if it leads to the same server"
+    # A star stands for a name, and is none that RELAYHOST could be.
+    which = "such a name" if "*" in names[0] else "that name" if len(names) == 1 else "one of them"
+    return f"{text}. It is for {', '.join(names)}: set RELAYHOST to {which}, if it leads to the same server"

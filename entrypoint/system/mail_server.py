@@ -1,7 +1,7 @@
 """Asks a mail server for its certificates: connects, begins TLS as its protocol has it, sends no login. Network.
 
-Nothing is verified here: whoever calls shows or judges what the server sent. Uses `connection` for the way there,
-`resolver` for who was asked.
+Nothing is verified here: whoever calls shows or judges what the server sent. Uses `connection` and `handshake` for the
+way there, `resolver` for who was asked.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Final
 
 from entrypoint.errors import UnavailableError, quote_value
 from entrypoint.system.connection import ConnectError, Deadline, connect
+from entrypoint.system.handshake import Handshake, begin_tls, find_refusal, is_refusal, say
 from entrypoint.system.resolver import LookUpTimeoutError, describe_name_servers
 
 IMPLICIT: Final = "none"
@@ -26,6 +27,7 @@ MODE_BY_PORT: Final = {25: "smtp", 587: "smtp", 465: IMPLICIT, 110: "pop3", 995:
 
 _SILENCE_SECONDS: Final = 3.0
 """A server that has not greeted by then may be waiting for TLS: it is asked in a second connection."""
+_FAREWELLS: Final = {"smtp": b"QUIT\r\n", "pop3": b"QUIT\r\n", "imap": b"b LOGOUT\r\n", IMPLICIT: b""}
 _MOST_LINE_BYTES: Final = 8192
 _MOST_LINES: Final = 200
 _GREETINGS: Final = ((b"220", "smtp"), (b"+OK", "pop3"), (b"* OK", "imap"), (b"* PREAUTH", "imap"))
@@ -54,6 +56,9 @@ class Presented:
     protocol: str
     cipher: str
     chain: tuple[bytes, ...]
+    asks_for_certificate: bool = False
+    refusal: str = ""
+    """With which words the session ended for the lack of a client certificate; empty: it did not."""
 
 
 def fetch_chain(host: str, port: int, mode: str, timeout_seconds: float) -> Presented:
@@ -189,7 +194,7 @@ class _Conversation:
                 _shake_hands(connection, self._host, self._port, IMPLICIT, deadline)
         except (OSError, MailServerError):
             return
-        remedy = "Write --starttls none; Postfix does so on port 465 only"
+        remedy = "Write --starttls none; a relay can use that on port 465 only"
         raise MailServerError("mode", f"{self._place}: TLS begins at once there, without STARTTLS. {remedy}.")
 
     def _check_greeting(self, lines: list[bytes]) -> None:
@@ -221,34 +226,30 @@ def find_protocol(greeting: bytes) -> str | None:
 
 
 def _shake_hands(connection: socket.socket, host: str, port: int, mode: str, deadline: Deadline) -> Presented:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    # What is asked is what the server shows, whoever signed it; nothing secret is said in this session.
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    place = _name(host, port)
+    place, found, address, refusal = _name(host, port), Handshake(), "", ""
     try:
+        address = str(connection.getpeername()[0])
         connection.settimeout(deadline.left())
-        # SNI is sent for a name, and for an address it is not (RFC 6066 section 3): ssl knows.
-        with context.wrap_socket(connection, server_hostname=host) as secured:
-            # Python 3.13, which the image has; the checks run for 3.11.
-            chain: list[bytes] = secured.get_unverified_chain()  # type: ignore[attr-defined]
-            cipher = secured.cipher()
-            return Presented(
-                address=str(secured.getpeername()[0]),
-                protocol=secured.version() or "",
-                cipher=cipher[0] if cipher else "",
-                chain=tuple(chain),
-            )
+        with begin_tls(connection, host, found) as secured:
+            if found.asks_for_certificate:
+                refusal = find_refusal(secured, _FAREWELLS[mode], deadline)
     except TimeoutError as error:
         raise MailServerError(
             "handshake", f"{place}: the TLS handshake did not end within {deadline.seconds:g} s. {_find_hint(mode)}"
         ) from error
-    except ssl.SSLError as error:
-        raise MailServerError(*_explain_handshake(error, host, port, mode, deadline)) from error
     except OSError as error:
-        raise MailServerError(
-            "handshake", f"{place}: it closed the connection during the TLS handshake. {_find_hint(mode)}"
-        ) from error
+        # The chain came before the server learnt that we have no certificate: it is all that was wanted.
+        if not is_refusal(error, found):
+            raise MailServerError(*_explain_handshake(error, host, port, mode, deadline)) from error
+        refusal = say(error)
+    return Presented(
+        address=address,
+        protocol=found.protocol,
+        cipher=found.cipher,
+        chain=found.chain,
+        asks_for_certificate=found.asks_for_certificate,
+        refusal=refusal,
+    )
 
 
 def _find_hint(mode: str) -> str:
@@ -257,8 +258,10 @@ def _find_hint(mode: str) -> str:
     return "Try again; if it stays so, ask its operator."
 
 
-def _explain_handshake(error: ssl.SSLError, host: str, port: int, mode: str, deadline: Deadline) -> tuple[str, str]:
-    place, reason = _name(host, port), error.reason or ""
+def _explain_handshake(error: OSError, host: str, port: int, mode: str, deadline: Deadline) -> tuple[str, str]:
+    place, reason = _name(host, port), getattr(error, "reason", None) or ""
+    if not isinstance(error, ssl.SSLError):
+        return "handshake", f"{place}: it closed the connection during the TLS handshake. {_find_hint(mode)}"
     if mode == IMPLICIT and reason in _NOT_TLS:
         kind = _ask_protocol(host, port, deadline)
         if kind:
@@ -268,7 +271,7 @@ def _explain_handshake(error: ssl.SSLError, host: str, port: int, mode: str, dea
     if reason in _OLD:
         text = "it only speaks TLS versions older than 1.2, which Postfix here refuses as well"
         return "handshake", f"{place}: {text}. Ask its operator to allow TLS 1.2 or newer."
-    return "handshake", f"{place}: the TLS handshake failed ({reason or error}). {_find_hint(mode)}"
+    return "handshake", f"{place}: the TLS handshake failed ({say(error)}). {_find_hint('')}"
 
 
 def _ask_protocol(host: str, port: int, deadline: Deadline) -> str | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import pathlib
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,11 +13,12 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
 from tests.image.conftest import LOGIN, PASSWORD, Relays
+from tests.support.authorities import Chain
 from tests.support.client import Client
 from tests.support.engine import Container, Engine, File, Network
 from tests.support.hierarchies import Signed, make_signed
 from tests.support.relay import IMAGE, Relay
-from tests.support.upstream import HOSTNAME, RealExim, RealPostfix, RealServers, Upstream
+from tests.support.upstream import HOSTNAME, MOCK_IMAGE, RealExim, RealPostfix, RealServers, Upstream
 from tests.support.wait import wait_until
 
 GOOD = "good.example.test"
@@ -315,12 +318,16 @@ def test_old_tls_is_told(upstream: Upstream, tool: Container) -> None:
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        (f"{WEB}/secured/middle.crt", "it is not a plain http:// address"),
-        (f"{WEB}/absent.crt", "the web server answered 404"),
+        (
+            f"{WEB}/secured/middle.crt",
+            "it redirects to 'https://example.test/middle.crt', which is not a plain http:// address",
+        ),
+        ("https://ca.example.test/middle.crt", "was no help: it is not a plain http:// address"),
+        (f"{WEB}/absent.crt", "the server answered 404"),
         (f"{WEB}/large.crt", "it is larger than 256 KiB"),
         (f"{WEB}/wrong.crt", "does not hold the certificate whose key signed"),
         (f"{WEB}:26/middle.crt", "Connection refused"),
-        ("http://nobody.example.test/x", "its host does not resolve"),
+        ("http://nobody.example.test/x", "the name nobody.example.test does not resolve"),
         ("http://127.0.0.1/x", "an address of this machine"),
     ],
 )
@@ -334,6 +341,162 @@ def test_issuer_that_cannot_be_fetched_is_told(
     assert words in " ".join(found.json["remarks"])
     assert "no CA file was written" in found.err
     assert tool.exec(["test", "-e", "/tmp/none.pem"], check=False).status == 1
+
+
+@pytest.fixture(scope="module")
+def shown(middle: Signed) -> Chain:
+    """What the servers below show: no root, as most."""
+    names = tuple(f"{name}.example.test" for name in ("strict", "openssl", "gnutls", "mutual"))
+    return make_signed("CN=leaf", middle, names=names).make_chain(middle)
+
+
+@pytest.fixture(scope="module")
+def strict(engine: Engine, network: Network, shown: Chain) -> Iterator[None]:
+    """A Postfix that demands a client certificate where TLS is required: in TLS 1.2 on port 587, in 1.3 on 465."""
+    made = RealPostfix(engine, network, aliases=("strict.example.test",), chain=shown)
+    made.container.exec(["postconf", "-e", "smtpd_tls_req_ccert=yes"])
+    made.container.exec(["postconf", "-P", "587/inet/smtpd_tls_mandatory_protocols=<=TLSv1.2"])
+    made.container.exec(["postfix", "reload"])
+    yield
+    made.container.remove()
+
+
+@pytest.fixture(scope="module")
+def mutual(engine: Engine, network: Network, shown: Chain, root: Signed) -> Iterator[None]:
+    """Servers that end the handshake itself: `openssl s_server` and Exim with GnuTLS; a Dovecot that only asks."""
+    files = {"/root.pem": File(data=root.pem.encode()), "/tls.pem": File(data=shown.combined_pem.encode())}
+    openssl = "openssl s_server -quiet -cert /tls.pem -key /tls.pem -cert_chain /tls.pem -Verify 2 -CAfile /root.pem"
+    script = f"{openssl} -tls1_2 -accept 465 & exec {openssl} -tls1_3 -accept 993"
+    first = engine.run(
+        MOCK_IMAGE, ["sh", "-c", script], network=network, aliases=("openssl.example.test",), files=files
+    )
+    exim = (pathlib.Path(__file__).parents[1] / "peers" / "exim" / "exim.conf").read_text()
+    exim = exim.replace("tls_try_verify_hosts = *", "tls_verify_hosts = *\ntls_verify_certificates = /root.pem")
+    exim = exim.replace(
+        "\nacl_smtp_mail", "\ntls_require_ciphers = ${if ={$received_port}{465}{NORMAL:-VERS-TLS1.3}}\nacl_smtp_mail", 1
+    )
+    more = {"/root.pem": files["/root.pem"], "/etc/exim4/exim4.conf": File(data=exim.encode())}
+    second = RealExim(engine, network, aliases=("gnutls.example.test",), chain=shown, files=more)
+    dovecot = (pathlib.Path(__file__).parents[1] / "peers" / "servers" / "dovecot.conf").read_text()
+    dovecot += "ssl_server_ca_file = /root.pem\nssl_server_request_client_cert = yes\n"
+    more = {"/root.pem": files["/root.pem"], "/etc/dovecot/dovecot.conf": File(data=dovecot.encode())}
+    third = RealServers(engine, network, aliases=("mutual.example.test",), chain=shown, files=more)
+    yield
+    for one in (first, second.container, third.container):
+        one.remove()
+
+
+@pytest.mark.usefixtures("good", "strict", "mutual")
+@pytest.mark.parametrize(
+    ("server", "protocol", "words"),
+    [
+        ("strict.example.test:587", "TLSv1.2", "421 4.7.1 strict.example.test Error: No client certificate presented"),
+        ("strict.example.test:465", "TLSv1.3", "421 4.7.1 strict.example.test Error: No client certificate presented"),
+        ("strict.example.test:25", "TLSv1.3", ""),
+        ("openssl.example.test:465", "TLSv1.2", "sslv3 alert handshake failure"),
+        ("openssl.example.test:993", "TLSv1.3", "tlsv13 alert certificate required"),
+        ("gnutls.example.test:465", "TLSv1.2", "alert"),
+        ("gnutls.example.test:587", "TLSv1.3", "alert"),
+        ("mutual.example.test:993", "TLSv1.3", ""),
+        ("mutual.example.test:143", "TLSv1.3", ""),
+        ("mutual.example.test:110", "TLSv1.3", ""),
+        (f"{GOOD}:993", "TLSv1.3", None),
+    ],
+)
+def test_server_that_wants_a_client_certificate_shows_its_own(
+    server: str, protocol: str, words: str | None, tool: Container, root: Signed
+) -> None:
+    """Its chain comes before it learns that there is none of ours: the CA is known, and that more is needed."""
+
+    def ask() -> Found | None:
+        found = discover(tool, server, "--json")
+        return found if found.status == 0 else None
+
+    # s_server and a Postfix that reads its configuration anew take a moment.
+    found = wait_until(ask, 20, f"{server} should be asked with success")
+    assert found is not None
+    assert (found.err, found.json["protocol"], found.json["cipher"] != "") == ("", protocol, True)
+    assert found.json["authority"]["sha256"] == root.sha256
+    kind = "not-asked" if words is None else "required" if words else "asked"
+    assert found.json["client_certificate"] == kind
+    remarks = " ".join(found.json["remarks"])
+    if words:
+        assert "and ended the session without one ('" in remarks
+        assert words in remarks
+        assert "/var/lib/authrelay/client-certificate.pem" in remarks
+    assert ("goes on without one" in remarks) == (kind == "asked")
+
+
+def test_old_tls_with_a_client_certificate_is_still_told_as_old(upstream: Upstream, tool: Container) -> None:
+    """No client certificate would help: the versions have nothing in common."""
+    upstream.behave_weak()
+    upstream.accept_client_certificate(upstream.authority.pem)
+    found = discover(tool, HOSTNAME)
+    assert (found.status, found.out) == (69, "")
+    assert "only speaks TLS versions older than 1.2, which Postfix here refuses as well" in found.err
+
+
+def test_server_that_only_asks_for_a_certificate_is_told_nothing_else(upstream: Upstream, tool: Container) -> None:
+    """Whether it goes on without one is learnt from a farewell: no name, no login."""
+    upstream.accept_client_certificate(upstream.authority.pem)
+    found = discover(tool, HOSTNAME, "--json")
+    assert found.json["client_certificate"] == "asked"
+    (session,) = upstream.sessions()
+    assert (session.verbs, session.logins) == (("EHLO", "STARTTLS", "QUIT"), ())
+    assert session.client_certificate_sha256 is None
+
+
+@pytest.mark.usefixtures("good")
+def test_silent_name_server_is_told_within_the_time(engine: Engine, network: Network) -> None:
+    """Its packets are lost, as behind a firewall; getaddrinfo(3) would go on for as long as resolv.conf lets it."""
+    arguments = ["--entrypoint", "sleep"]
+    container = engine.run(IMAGE, ["infinity"], network=network, arguments=arguments)
+    lines = "nameserver 192.0.2.53\nnameserver 192.0.2.54\noptions timeout:30 attempts:5\n"
+    container.exec(["sh", "-c", f"printf '{lines}' >/etc/resolv.conf"])
+    begin = time.monotonic()
+    found = discover(container, GOOD, "--timeout", "2")
+    assert time.monotonic() - begin < 6
+    assert (found.status, found.out) == (69, "")
+    assert found.err.startswith(
+        f"authrelay: {GOOD}: no answer within 2 s from name server 192.0.2.53 or 192.0.2.54 (/etc/resolv.conf). Check"
+    )
+    container.remove()
+
+
+def test_dead_address_before_a_good_one_is_passed(tool: Container, network: Network, good: RealServers) -> None:
+    """One machine of two is down; a mail server is still there."""
+    lines = f"192.0.2.1 two.example.test\n{good.container.address(network)} two.example.test\n"
+    tool.exec(["sh", "-c", f"printf '{lines}' >>/etc/hosts"])
+    found = discover(tool, "two.example.test:993", "--json", "--timeout", "6")
+    assert found.json["address"] == good.container.address(network)
+
+
+def test_ipv6_literal_is_asked_and_its_name_is_told(
+    tool: Container, network: Network, good: RealServers, root: Signed
+) -> None:
+    """Who has no DNS yet has an address; RELAYHOST needs a name all the same."""
+    address = good.container.address6(network)
+    found = discover(tool, f"[{address}]:993", "--json")
+    assert (found.status, found.codes, found.json["address"]) == (65, ["name"], address)
+    assert found.json["authority"]["sha256"] == root.sha256
+    assert f"you asked for an address, {address}, and Postfix compares names only" in found.json["problems"][0]["text"]
+    assert discover(tool, f"[{address}]:993").out.startswith(f"[{address}]:993 ({address}), TLS at once, TLSv1.3, ")
+
+
+@pytest.mark.usefixtures("good")
+def test_report_is_printed_though_the_file_cannot_be_written(engine: Engine, network: Network, root: Signed) -> None:
+    """The usual mistake: a volume that belongs to somebody else, or a read-only container."""
+    arguments = ["--entrypoint", "sleep", "--read-only", "--tmpfs", "/tmp"]
+    container = engine.run(IMAGE, ["infinity"], network=network, arguments=arguments)
+    found = discover(container, GOOD, "--save", "/out/ca.pem")
+    assert found.status == 73
+    assert f"   SHA-256   {root.sha256}\n" in found.out
+    assert "The CA file was NOT written: /out/ca.pem cannot be written: " in found.out
+    assert found.err.startswith("authrelay: /out/ca.pem cannot be written: ")
+    found = discover(container, GOOD, "--save", "/ca.pem", "--json")
+    assert (found.status, found.json["saved"], found.json["authority"]["pem"]) == (73, None, root.pem)
+    assert "/ca.pem cannot be written: Read-only file system" in found.json["save_error"]
+    container.remove()
 
 
 def test_nothing_is_said_before_tls_but_the_question_for_it(upstream: Upstream, tool: Container) -> None:

@@ -55,7 +55,7 @@ def make_signed(
     names: tuple[str, ...] = (),
     is_ca: bool = False,
     key: ec.EllipticCurvePrivateKey | None = None,
-    issuer_url: str | None = None,
+    issuer_url: str | tuple[str, ...] = (),
     first_day: int = -30,
     last_day: int = 300,
     purposes: tuple[x509.ObjectIdentifier, ...] = _SERVER,
@@ -84,10 +84,8 @@ def make_signed(
     else:
         builder = builder.add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
     if issuer_url:
-        access = x509.AccessDescription(
-            AuthorityInformationAccessOID.CA_ISSUERS, x509.UniformResourceIdentifier(issuer_url)
-        )
-        builder = builder.add_extension(x509.AuthorityInformationAccess([access]), critical=False)
+        urls = (issuer_url,) if isinstance(issuer_url, str) else issuer_url
+        builder = builder.add_extension(x509.AuthorityInformationAccess(map(_make_access, urls)), critical=False)
     return Signed(certificate=builder.sign(signer, hashes.SHA256()), key=key)
 
 
@@ -103,3 +101,7 @@ def _make_ca_usage() -> x509.KeyUsage:
         encipher_only=False,
         decipher_only=False,
     )
+
+
+def _make_access(url: str) -> x509.AccessDescription:
+    return x509.AccessDescription(AuthorityInformationAccessOID.CA_ISSUERS, x509.UniformResourceIdentifier(url))
