@@ -81,10 +81,12 @@ def find_refusal(secured: ssl.SSLSocket, farewell: bytes, deadline: Deadline) ->
 
 
 def say(error: OSError) -> str:
-    """Return an error of a TLS connection in lower case and in short: `tlsv13 alert certificate required`."""
+    """Return an error of a TLS connection in lower case and in short: `alert certificate required`."""
     if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError | ConnectionError):
         return _CLOSED
-    return str(getattr(error, "reason", None) or error.strerror or error).lower().replace("_", " ")
+    words = str(getattr(error, "reason", None) or error.strerror or error).lower().replace("_", " ")
+    # OpenSSL names an alert after the version that first had it: "sslv3" in TLS 1.2 would send people the wrong way.
+    return re.sub(r"^(sslv3|tlsv1|tlsv13) alert", "alert", words)
 
 
 def _make_context(found: Handshake) -> ssl.SSLContext:
