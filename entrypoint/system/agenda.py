@@ -56,7 +56,7 @@ def take_signature(path: str) -> tuple[int, ...]:
 
 
 def is_orphan(path: str) -> bool:
-    """Return whether a file has no name any more: it was replaced outside, and a mount of it alone keeps the old one."""
+    """Return whether a file has no name: it was replaced outside, and a mount of it alone keeps the old one."""
     try:
         return os.stat(path).st_nlink == 0
     except OSError:
