@@ -122,7 +122,8 @@ def test_concurrency_bounds_the_connections(relays: Relays, upstream: Upstream, 
     for recipient in recipients:
         client.send(relay.container.name, 25, "a@example.test", [recipient], TEXT)
     upstream.wait_messages(6)
-    spans = [(session.started_at, session.ended_at or float("inf")) for session in upstream.sessions()]
+    # Not the connections themselves: a machine under load notices their end late.
+    spans = [(message.received_at, message.final_reply_at or float("inf")) for message in upstream.messages()]
     most = max(sum(begin <= at < end for begin, end in spans) for at, _ in spans)
     assert most == 2
 
