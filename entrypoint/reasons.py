@@ -33,7 +33,13 @@ STEPS: Final = (
 _SUSPENDED: Final = re.compile(r"^delivery temporarily suspended: ")
 _HOST: Final = re.compile(r"(?:host |server |connect to |conversation with |lost connection with )([^ \[]+)\[")
 
-_RATE: Final = r"too many|rate limit|ratelimit|throttl|try again later.*connections|exceeded.*(limit|quota)|concurrent"
+_RATE: Final = (
+    r"(?i:too many|rate limit|ratelimit|throttl|try again later.*connections|exceeded.*(limit|quota)|concurrent)"
+)
+_LIMITS: Final = "the upstream limits how much it takes at a time"
+_SLOW_DOWN: Final = (
+    "It is tried again by itself; set RELAYHOST_CONCURRENCY or RELAYHOST_RATE_DELAY to what the provider allows"
+)
 
 ROWS: Final[tuple[tuple[str, str, str, str], ...]] = (
     # (regular expression, step, meaning, remedy); the first that is found counts.
@@ -66,6 +72,17 @@ ROWS: Final[tuple[tuple[str, str, str, str], ...]] = (
      "certificate", "the upstream's certificate is not signed by a trusted CA, or not for its name, or it has ended; "
      "nothing secret was sent",
      "'authrelay discover-ca' shows which: then set RELAYHOST_CA_FILE, or write the name that the certificate has"),
+    (r"^no TLSA records found|non DNSSEC destination|TLSA records unusable",
+     "certificate", "at level dane-only no mail goes without TLSA records that a resolver here has validated; nothing "
+     "was sent",
+     "'authrelay doctor' tells whether the upstream has none or this container's resolver validates nothing; or set "
+     "RELAYHOST_TLS=secure"),
+    (r"^TLSA lookup error",
+     "certificate", "no name server answers whether the upstream has TLSA records; nothing was sent",
+     "Check the container's DNS: 'docker exec relay cat /etc/resolv.conf'; the mail goes out when it answers again"),
+    (r"client TLS configuration problem|TLS policy table lookup error",
+     "handshake", "Postfix cannot use the TLS policy for the upstream; nothing was sent",
+     "The log says why; check POSTFIX_smtp_tls_policy_maps and the other POSTFIX_smtp_tls_ parameters"),
     (r"no mechanism available|No worthy mechs|offered no compatible authentication mechanisms",
      "mechanisms", "the upstream offers no login mechanism that this relay has or may use",
      "Check SMTP_SASL_MECHANISM_FILTER; an upstream that accepts only XOAUTH2 needs another kind of login"),
@@ -83,9 +100,10 @@ ROWS: Final[tuple[tuple[str, str, str, str], ...]] = (
     (r"said: 530|said: 5.*5\.7\.57|said: 5.*[Aa]uthenticat.*required",
      "auth", "the upstream wants a login before it takes mail, and offered none or was given none",
      "Set RELAYHOST_USERNAME and RELAYHOST_PASSWORD, and use the port for submission: 587 or 465"),
-    (r"refused to talk to me: 421.*" + _RATE + r"|said: (421|45\d).*(" + _RATE + ")",
-     "greeting", "the upstream limits how much it takes at a time",
-     "It is tried again by itself; set RELAYHOST_CONCURRENCY or RELAYHOST_RATE_DELAY to what the provider allows"),
+    (r"refused to talk to me: 421.*" + _RATE, "greeting", _LIMITS, _SLOW_DOWN),
+    (r"said: (421|45\d).*" + _RATE + r".*in reply to MAIL FROM", "sender", _LIMITS, _SLOW_DOWN),
+    (r"said: (421|45\d).*" + _RATE + r".*in reply to RCPT TO", "recipient", _LIMITS, _SLOW_DOWN),
+    (r"said: (421|45\d).*" + _RATE, "message", _LIMITS, _SLOW_DOWN),
     (r"refused to talk to me: 4",
      "greeting", "the upstream does not want to talk just now", "It is tried again by itself"),
     (r"refused to talk to me: 5",
@@ -132,7 +150,7 @@ def explain(reason: str) -> Advice:
     """Return what a reason of Postfix's means. An unknown one is said to be unknown, and stands for itself."""
     words = _SUSPENDED.sub("", reason)
     for pattern, step, meaning, remedy in ROWS:
-        if re.search(pattern, words, re.IGNORECASE if pattern.startswith("refused to talk to me: 421") else 0):
+        if re.search(pattern, words):
             return Advice(step=step, meaning=meaning, remedy=remedy)
     return Advice(step="other", meaning="there is no explanation for these words yet", remedy="They are Postfix's own")
 

@@ -24,6 +24,9 @@ REASONS = {
     f"host {HOST} said: 450 4.2.0 greylisted (in reply to RCPT TO command)": "just now",
     f"host {HOST} refused to talk to me: 421 4.7.0 Too many connections": "limits how much",
     f"host {HOST} refused to talk to me: 554 5.7.1 blocked": "does not want to talk to this relay",
+    "no TLSA records found": "at level dane-only no mail goes without TLSA records",
+    "TLSA lookup error for mail.example.com:587": "no name server answers whether",
+    "client TLS configuration problem": "cannot use the TLS policy",
     "something that nobody has seen": "no explanation for these words",
 }
 
@@ -32,6 +35,21 @@ REASONS = {
 def test_reason_is_explained(reason: str, meaning: str) -> None:
     """An operator at night reads one sentence, not Postfix's source."""
     assert meaning in explain(reason).meaning
+
+
+@pytest.mark.parametrize(
+    ("reason", "step"),
+    [
+        (f"host {HOST} refused to talk to me: 421 4.7.0 TOO MANY connections", "greeting"),
+        (f"host {HOST} said: 421 4.7.0 Too many messages (in reply to MAIL FROM command)", "sender"),
+        (f"host {HOST} said: 450 4.7.1 rate limit exceeded (in reply to RCPT TO command)", "recipient"),
+        (f"host {HOST} said: 452 4.2.2 exceeded quota (in reply to end of DATA command)", "message"),
+        (f"SASL authentication failed; server {HOST} said: 454 4.7.0 Too many login attempts", "auth"),
+    ],
+)
+def test_limit_is_told_where_it_was_met(reason: str, step: str) -> None:
+    """An account that may send no more has another remedy than a machine that may connect no more."""
+    assert explain(reason).step == step
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0][:40])
