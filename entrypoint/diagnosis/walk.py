@@ -70,9 +70,11 @@ class Walk:
         """Look up the name and connect to each address; the first that answers is walked on."""
         way, port = self._way, self._way.nexthop.port
         try:
-            addresses = find_addresses(way.host, way.protocols)
+            addresses = find_addresses(way.host, way.protocols, way.timeout_seconds)
         except SessionError as error:
-            words = f"unable to look up host {way.host}: {error}"
+            # What the resolver says in the end where it does not answer.
+            words = "Temporary failure in name resolution" if error.kind == "silent" else str(error)
+            words = f"unable to look up host {way.host}: {words}"
             raise break_as_postfix("resolve", words, f"{error}; {way.resolver}") from error
         if not way.nexthop.is_address:
             self._conversation.tell("resolve", f"{way.host} is {', '.join(addresses)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import pathlib
+import threading
 from dataclasses import replace
 from typing import Any
 
@@ -27,7 +28,7 @@ from entrypoint.diagnosis.steps import STATUSES, STEPS, Broken, Step, break_as_p
 from entrypoint.diagnosis.ways import describe_resolver
 from entrypoint.reasons import STEPS as REASON_STEPS
 from entrypoint.system.finger import Opinion, parse_opinion
-from entrypoint.system.smtp_session import Handshake, SessionError, TlsOrder
+from entrypoint.system.smtp_session import Handshake, SessionError, TlsOrder, find_addresses
 from tests.support.authorities import Authority
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -270,3 +271,13 @@ def test_dane_is_not_verified_by_a_ca() -> None:
     assert "no TLSA records, so that the certificate is NOT CHECKED" in step.detail
     (step,) = make_protection(AGREED, replace(TRUST, level=TlsLevel.DANE_ONLY)).judge(handshake)
     assert "it says Verified" in step.detail
+
+
+def test_name_server_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The C library waits as long as resolv.conf says, and who is at a terminal must not."""
+    is_over = threading.Event()
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_: [is_over.wait(30)][:0])
+    with pytest.raises(SessionError, match=r"no name server answered within 0\.05 s") as caught:
+        find_addresses(HOST, "all", 0.05)
+    is_over.set()
+    assert caught.value.kind == "silent"
