@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory() as directory:
         results = examine(
             settings,
-            find_configuration(settings, plan.files, plan.authorities, directory),
+            find_configuration(plan.files, plan.authorities, directory),
             report=stay_silent if options.json else _Screen().show,
             sender=options.sender,
             recipient=options.to,

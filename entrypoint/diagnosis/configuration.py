@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -15,10 +16,23 @@ from entrypoint.system.install import File, write_configuration
 from entrypoint.system.processes import finish_command, start_command
 
 _PARAMETERS: Final = (
-    "relayhost", "myhostname", "smtp_helo_name", "smtp_tls_security_level", "smtp_tls_wrappermode", "smtp_tls_CAfile",
-    "smtp_tls_servername", "smtp_tls_mandatory_protocols", "smtp_tls_secure_cert_match", "smtp_tls_verify_cert_match",
+    "relayhost", "myhostname", "smtp_helo_name", "smtp_host_lookup",
+    "smtp_tls_security_level", "smtp_tls_wrappermode", "smtp_tls_policy_maps", "smtp_tls_servername",
+    "smtp_tls_CAfile", "smtp_tls_CApath", "smtp_tls_trust_anchor_file",
+    "smtp_tls_secure_cert_match", "smtp_tls_verify_cert_match",
+    "smtp_tls_fingerprint_cert_match", "smtp_tls_fingerprint_digest",
+    "smtp_tls_protocols", "smtp_tls_mandatory_protocols", "smtp_tls_ciphers", "smtp_tls_mandatory_ciphers",
+    "smtp_tls_exclude_ciphers", "smtp_tls_mandatory_exclude_ciphers",
+    "tls_high_cipherlist", "tls_medium_cipherlist", "tls_null_cipherlist",
     "smtp_sasl_security_options", "smtp_sasl_tls_security_options", "smtp_sasl_mechanism_filter",
 )  # fmt: skip
+"""What a walk depends on."""
+
+_ON_THE_WAY: Final = re.compile(
+    r"(smtp_|tls_|sender_dependent_|dnssec_probe$|relayhost$|transport_maps$|default_transport$|relay_transport$)"
+)
+_NO_MATTER: Final = re.compile(r"_(timeout|time|limit|delay|loglevel|database)$")
+"""Parameters that change how long, how often or how loud, and not whether."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +60,16 @@ class Configuration:
         return None, "none is made yet: the first start makes one, and Postfix will show it"
 
 
+def list_unread_parameters(settings: Settings) -> tuple[str, ...]:
+    """Return which `POSTFIX_<parameter>` may change the way and are not looked at by a walk."""
+    read = set(_PARAMETERS) - {"relayhost"}
+    return tuple(
+        f"POSTFIX_{name}"
+        for name, _ in settings.postfix_parameters
+        if name not in read and _ON_THE_WAY.match(name) and not _NO_MATTER.search(name)
+    )
+
+
 def load_configuration(authorities: Certificates | None, directory: str = paths.POSTFIX_CONFIG) -> Configuration:
     """Return what Postfix has in a directory; `authorities` are the plan's. Raises CommandFailedError."""
     lines = finish_command(start_command(("postconf", "-c", directory, "-x", *_PARAMETERS)))
@@ -54,17 +78,18 @@ def load_configuration(authorities: Certificates | None, directory: str = paths.
     return Configuration(directory=directory, values=values, authorities=authorities)
 
 
-def find_configuration(
-    settings: Settings, files: Sequence[File], authorities: Certificates | None, directory: str
-) -> Configuration:
-    """Return the running relay's configuration, or, where none runs with these settings, the plan's files.
+def find_configuration(files: Sequence[File], authorities: Certificates | None, directory: str) -> Configuration:
+    """Return the running relay's configuration, or, where none runs with these settings, what a start would write.
 
-    Those are written into `directory`. Other settings than the running relay's, as `docker exec --env` gives them, are
-    walked by the plan.
+    That is written into `directory`, without the tables and so without the passwords. Other settings than the running
+    relay's, as `docker exec --env` gives them, are walked by it.
     """
-    if read_text(f"{paths.POSTFIX_CONFIG}/main.cf"):
-        installed = load_configuration(authorities)
-        if installed.values["relayhost"] == str(settings.relayhost_nexthop):
-            return installed
-    write_configuration(files, directory)
-    return load_configuration(authorities, directory)
+    write_configuration([file for file in files if not file.is_table], directory)
+    planned = load_configuration(authorities, directory)
+    if not read_text(f"{paths.POSTFIX_CONFIG}/main.cf"):
+        return planned
+    installed = load_configuration(authorities)
+    if installed.values != planned.values:
+        return planned
+    is_same = read_text(installed.authorities_file) == read_text(planned.authorities_file)
+    return installed if is_same else planned

@@ -22,10 +22,12 @@ _PHASES = {
 class Conversation:
     """One session with the upstream; what the server said comes without the secrets."""
 
-    def __init__(self, host: str, secrets: tuple[str, ...], report: Callable[[Step], None]) -> None:
+    def __init__(
+        self, host: str, address: str, session: SmtpSession, secrets: tuple[str, ...], report: Callable[[Step], None]
+    ) -> None:
         self.host = host
-        self.address = ""
-        self.session: SmtpSession | None = None
+        self.address = address
+        self.session = session
         self.about_certificate = ""
         """What is to be told of the client certificate when the server has gone on: in TLS 1.3 it judges later."""
         self.is_certificate_asked_for = False
@@ -37,29 +39,23 @@ class Conversation:
         """The host as Postfix names it."""
         return f"{self.host}[{self.address}]"
 
-    def tell(self, name: str, detail: str) -> None:
+    def tell(self, name: str, detail: str, *, is_notable: bool = False) -> None:
         """Report a step that is well."""
-        self.report(Step(name=name, is_ok=True, detail=detail))
+        self.report(Step(name=name, is_ok=True, detail=detail, is_notable=is_notable))
 
     def clean(self, text: str) -> str:
         """Return what a server said without the secrets, which it may echo."""
         return hide_secrets(text, self._secrets)
 
-    def take_session(self) -> SmtpSession:
-        """Return the session, which there is once the port was reached."""
-        if self.session is None:
-            raise Broken("connect", "there is no connection", "Try again")
-        return self.session
-
     def read(self) -> Reply:
         """Return the next reply, or raise SessionError; Broken where the server seems to mind our certificate."""
-        return self._take(self.take_session().read_reply)
+        return self._take(self.session.read_reply)
 
     def ask(self, name: str, line: str | bytes) -> Reply:
         """Return the reply to a line; raise Broken where there is none."""
         words = line if isinstance(line, bytes) else line.encode()
         try:
-            return self._take(lambda: self.take_session().ask(words))
+            return self._take(lambda: self.session.ask(words))
         except SessionError as error:
             raise self.explain_silence(name, error) from error
 
@@ -87,9 +83,8 @@ class Conversation:
         return break_as_postfix(name, f"{what.format(self.place)} while {phase}", said)
 
     def hang_up(self) -> None:
-        """Close the session, if there is one."""
-        if self.session:
-            self.session.close()
+        """Close the session."""
+        self.session.close()
 
 
 def explain_refusal(error: SessionError) -> Broken:

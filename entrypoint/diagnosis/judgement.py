@@ -31,11 +31,24 @@ class Trust:
     """smtp_tls_secure_cert_match (postconf(5))."""
     verify_match: str
     fingerprints: tuple[str, ...]
+    table: str = "TLS_POLICY_TABLE"
+    """Which setting the rule is from."""
+    main_anchors: str = ""
+    """smtp_tls_trust_anchor_file (postconf(5))."""
 
     @property
     def attributes(self) -> dict[str, str]:
-        """The attributes of the line in TLS_POLICY_TABLE."""
-        return dict(self.rule.attributes) if self.rule else {}
+        """The attributes of the rule; each `match` adds to the one before (postconf(5) smtp_tls_policy_maps)."""
+        found: dict[str, str] = {}
+        between = "|" if self.level is TlsLevel.FINGERPRINT else ":"
+        for name, value in self.rule.attributes if self.rule else ():
+            found[name] = f"{found[name]}{between}{value}" if name == "match" and name in found else value
+        return found
+
+    @property
+    def anchors(self) -> str:
+        """The file of trust anchors that Postfix has in place of the CA file, if there is one."""
+        return self.attributes.get("tafile", self.main_anchors) if self.level.checks_the_authority else ""
 
     @property
     def accepted_names(self) -> tuple[str, ...]:
@@ -52,8 +65,9 @@ class Trust:
         return tuple(match.upper().split("|")) if match else self.fingerprints
 
 
-def judge_chain(code: int, words: str, trust: Trust, leaf: Link | None, own: str, now: datetime.datetime) -> Broken:
+def judge_chain(code: int, words: str, trust: Trust, sent: Sequence[Link], own: str, now: datetime.datetime) -> Broken:
     """Return why OpenSSL does not trust a chain; `code` is one of X509_V_ERR_*, `own` what is trusted, in words."""
+    leaf = sent[0] if sent else None
     discover = _DISCOVER.format(host=trust.host, port=trust.port)
     issuer = f"'{quote_value(leaf.issuer)}'" if leaf else "its CA"
     if leaf and now > leaf.not_after:
@@ -63,8 +77,7 @@ def judge_chain(code: int, words: str, trust: Trust, leaf: Link | None, own: str
         detail = f"the upstream's certificate is valid only from {leaf.not_before:%Y-%m-%d}, and it is {now:%Y-%m-%d}"
         return Broken("certificate", detail, "Check this machine's clock, or wait")
     if code == 10:  # a CA's, since the leaf's own time is right
-        detail = "a CA certificate above the upstream's has expired"
-        return Broken("certificate", detail, f"Put the CA that replaced it into RELAYHOST_CA_FILE: {discover}")
+        return _explain_expired_authority(sent[1:], now, discover)
     if leaf and leaf.is_self_signed:
         return Broken(
             "certificate",
@@ -79,6 +92,20 @@ def judge_chain(code: int, words: str, trust: Trust, leaf: Link | None, own: str
             f"Put its CA, and the intermediate, into RELAYHOST_CA_FILE: {discover}",
         )
     return Broken("certificate", f"OpenSSL does not trust the upstream's certificate: {words}", f"Ask it: {discover}")
+
+
+def _explain_expired_authority(sent: Sequence[Link], now: datetime.datetime, discover: str) -> Broken:
+    for link in sent:
+        if now > link.not_after:
+            return Broken(
+                "certificate",
+                f"a CA certificate that the upstream sends with its own, '{quote_value(link.subject)}', expired on "
+                f"{link.not_after:%Y-%m-%d}",
+                f"Its operator must send the one that replaced it; until then it may help to put that into "
+                f"RELAYHOST_CA_FILE: {discover}",
+            )
+    detail = "a CA certificate above the upstream's has expired"
+    return Broken("certificate", detail, f"Put the CA that replaced it into RELAYHOST_CA_FILE: {discover}")
 
 
 def judge_name(leaf: Link, trust: Trust) -> str:
@@ -104,7 +131,7 @@ def judge_fingerprint(leaf: Link, trust: Trust) -> str:
     for one in trust.accepted_fingerprints:
         if one in found:
             return f"the fingerprint of its {found[one]} is the pinned one"
-    setting = "match= in TLS_POLICY_TABLE" if trust.rule else "RELAYHOST_FINGERPRINT"
+    setting = f"match= in {trust.table}" if trust.rule else "RELAYHOST_FINGERPRINT"
     raise Broken(
         "certificate",
         f"the upstream's certificate has SHA-256 {leaf.sha256}, its key {measure_key(leaf)}; pinned is "

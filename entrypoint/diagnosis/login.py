@@ -41,7 +41,7 @@ def log_in(conversation: Conversation, login: Login | None, offers: tuple[str, .
         conversation.tell("mechanisms", "no login is configured, so that none is tried")
         return
     offered = find_offers(offers, "AUTH")
-    is_inside_tls = conversation.take_session().is_inside_tls
+    is_inside_tls = conversation.session.is_inside_tls
     if offered is None and not is_inside_tls:
         raise Broken(
             "mechanisms",

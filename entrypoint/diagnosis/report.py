@@ -37,9 +37,14 @@ def render_step(step: Step, *, has_colour: bool) -> str:
 
 def render_end(results: list[Result], *, has_recipient: bool) -> str:
     """Return the last line."""
-    broken = [result for result in results if result.broken]
-    if broken:
-        return f"\nMail to {' and '.join(result.nexthop for result in broken)} does not go.\n"
+    stopped = [result.nexthop for result in results if result.broken and not result.broken.address]
+    partly = [result.nexthop for result in results if result.broken and result.broken.address]
+    text = f"\nMail to {' and '.join(stopped)} does not go.\n" if stopped else ""
+    if partly:
+        # Postfix takes the addresses in any order, and may give up after two (postconf(5) smtp_mx_session_limit).
+        text += f"\nMail to {' and '.join(partly)} does not go by every address, and may have to wait.\n"
+    if text:
+        return text
     rest = "" if has_recipient else "; sender and recipient were not tried: add --to ADDRESS"
     return f"\nAll is well; nothing was sent{rest}.\n"
 
@@ -56,7 +61,13 @@ def make_json(results: list[Result], status: int) -> dict[str, Any]:
                 "nexthop": result.nexthop,
                 "ok": result.broken is None,
                 "steps": [
-                    {"name": step.name, "ok": step.is_ok, "detail": step.detail, "remedy": step.remedy or None}
+                    {
+                        "name": step.name,
+                        "ok": step.is_ok,
+                        "detail": step.detail,
+                        "remedy": step.remedy or None,
+                        "address": step.address or None,
+                    }
                     for step in result.steps
                 ],
             }

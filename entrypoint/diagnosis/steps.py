@@ -17,6 +17,9 @@ STEPS: Final = (
 STATUSES: Final = {name: 10 + position for position, name in enumerate(STEPS)}
 """What `authrelay doctor` ends with when a step is broken; broken settings end with their error's own status."""
 
+ADDRESS: Final = "address"
+"""The line of each further address that is well; where it is broken its line has the step's name."""
+
 _FALLBACK: Final = re.compile(r"(?<![A-Z_])RELAYHOST(?=_USERNAME|_PASSWORD|[^A-Z_]|$)")
 
 
@@ -28,6 +31,10 @@ class Step:
     is_ok: bool
     detail: str
     remedy: str = ""
+    is_notable: bool = False
+    """Whether a step that is well has something to be read: what goes in the clear, or is not checked."""
+    address: str = ""
+    """Which address it is about, where that is not the one that is told step by step."""
 
 
 class Broken(Exception):

@@ -1,235 +1,103 @@
-"""Walks to one upstream as Postfix would, until the first broken step; never sends DATA. Network, by `system`."""
+"""Walks to one upstream: its name, and then every address that answers. Network, by `system`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
+from typing import Final
 
-from entrypoint.config.nexthop import Nexthop
-from entrypoint.config.tls import TlsLevel
-from entrypoint.diagnosis.conversation import Conversation, explain_refusal
-from entrypoint.diagnosis.judgement import find_offers
-from entrypoint.diagnosis.login import Login, log_in
-from entrypoint.diagnosis.protection import Protection
-from entrypoint.diagnosis.steps import Broken, Step, break_as_postfix
-from entrypoint.errors import quote_value
-from entrypoint.system.smtp_session import (
-    Handshake,
-    SessionError,
-    connect,
-    find_addresses,
-    greets_in_the_clear,
-    speaks_tls_at_once,
-)
+from entrypoint.diagnosis.steps import ADDRESS, Broken, Step, break_as_postfix
+from entrypoint.diagnosis.visit import Visit, Way
+from entrypoint.system.smtp_session import SessionError, SmtpSession, connect, find_addresses
 
-
-@dataclass(frozen=True, kw_only=True)
-class Way:
-    """Everything that decides how mail goes to one upstream."""
-
-    nexthop: Nexthop
-    host: str
-    """The host to connect to: another than the nexthop's only with RELAYHOST_MX."""
-    protection: Protection
-    login: Login | None
-    uses_implicit_tls: bool
-    helo_name: str
-    protocols: str
-    """inet_protocols."""
-    resolver: str
-    """What resolv.conf says, in a few words."""
-    sender: str
-    recipient: str | None
-    timeout_seconds: float
+MOST_ADDRESSES: Final = 8
+"""More than Postfix tries of an upstream in one delivery (postconf(5) smtp_mx_address_limit), and each is a login."""
 
 
 class Walk:
     """One walk; each step is told to `report` when it is done."""
 
-    def __init__(self, way: Way, report: Callable[[Step], None]) -> None:
+    def __init__(self, way: Way, report: Callable[[Step], None], most_addresses: int = MOST_ADDRESSES) -> None:
         self._way = way
-        self._level = way.protection.trust.level
-        self._conversation = Conversation(way.host, way.login.secrets if way.login else (), report)
+        self._report = report
+        self._most_addresses = most_addresses
 
-    def go(self) -> Step | None:
-        """Walk; return the broken step, or `None` when all is well."""
+    def go(self) -> None:
+        """Walk until the first broken step. Where a login was refused, no other address is asked to log in."""
         try:
-            self._reach()
-            offers = self._open()
-            log_in(self._conversation, self._way.login, offers)
-            self._try_envelope()
-            self._quit()
+            addresses = self._resolve()
+            failures: dict[str, str] = {}
+            is_first = True
+            for address in addresses[: self._most_addresses]:
+                session = self._connect(address, failures)
+                if session is None:
+                    if not is_first:
+                        self._tell_address(address, f"NOT REACHED: {failures[address]}", is_notable=True)
+                    continue
+                if is_first:
+                    self._tell_connection(address, failures)
+                visit = self._visit_first if is_first else self._visit_further
+                if visit(address, session):
+                    return
+                is_first = False
+            if is_first:
+                raise self._explain_failures(failures)
+            self._tell_rest(addresses[self._most_addresses :])
         except Broken as broken:
-            self._conversation.report(broken.step)
-            return broken.step
-        finally:
-            self._conversation.hang_up()
-        return None
+            self._report(broken.step)
 
-    def _reach(self) -> None:
-        """Look up the name and connect to each address; the first that answers is walked on."""
-        way, port = self._way, self._way.nexthop.port
+    def _resolve(self) -> tuple[str, ...]:
+        way = self._way
         try:
             addresses = find_addresses(way.host, way.protocols, way.timeout_seconds)
         except SessionError as error:
             # What the resolver says in the end where it does not answer.
             words = "Temporary failure in name resolution" if error.kind == "silent" else str(error)
             words = f"unable to look up host {way.host}: {words}"
-            raise break_as_postfix("resolve", words, f"{error}; {way.resolver}") from error
+            raise break_as_postfix("resolve", words, f"{error}; {way.protection.resolver}") from error
         if not way.nexthop.is_address:
-            self._conversation.tell("resolve", f"{way.host} is {', '.join(addresses)}")
-        failures: dict[str, str] = {}
-        for address in addresses:
-            try:
-                session = connect(address, port, way.timeout_seconds)
-            except SessionError as error:
-                failures[address] = str(error)
-                continue
-            if self._conversation.session is None:
-                self._conversation.session, self._conversation.address = session, address
-            else:
-                session.close()
-        text = ", ".join(f"{address}: {reason}" for address, reason in failures.items())
-        if self._conversation.session is None:
-            words = f"connect to {way.host}[{addresses[0]}]:{port}: {failures[addresses[0]]}"
-            raise break_as_postfix("connect", words, text)
+            detail = f"{way.host} is {', '.join(addresses)}{way.remark_on_name}"
+            self._report(Step(name="resolve", is_ok=True, detail=detail, is_notable=bool(way.remark_on_name)))
+        return addresses
+
+    def _connect(self, address: str, failures: dict[str, str]) -> SmtpSession | None:
+        try:
+            return connect(address, self._way.nexthop.port, self._way.timeout_seconds)
+        except SessionError as error:
+            failures[address] = str(error)
+            return None
+
+    def _tell_connection(self, address: str, failures: dict[str, str]) -> None:
+        text = ", ".join(f"{one}: {reason}" for one, reason in failures.items())
         remark = f"; NOT REACHED: {text}, which costs time whenever Postfix tries it first" if failures else ""
-        self._conversation.tell("connect", f"port {port} of {self._conversation.address}{remark}")
+        detail = f"port {self._way.nexthop.port} of {address}{remark}"
+        self._report(Step(name="connect", is_ok=True, detail=detail, is_notable=bool(failures)))
 
-    def _open(self) -> tuple[str, ...]:
-        """Come to the session in which one logs in; return what it offers."""
-        way, conversation = self._way, self._conversation
-        if way.uses_implicit_tls:
-            self._begin_tls()
-            self._greet()
-            return self._say_hello("ehlo-again")
-        self._greet()
-        offers = self._say_hello("ehlo")
-        if self._level is TlsLevel.NONE:
-            conversation.tell("starttls", "not asked for at level none: everything is sent IN THE CLEAR")
-            return offers
-        if find_offers(offers, "STARTTLS") is None:
-            if way.protection.is_required:
-                raise break_as_postfix("starttls", f"TLS is required, but was not offered by host {conversation.place}")
-            conversation.tell("starttls", f"not offered; at level {self._level.value} mail goes on IN THE CLEAR")
-            return offers
-        reply = conversation.ask("starttls", "STARTTLS")
-        if reply.code != 220:
-            if way.protection.is_required:
-                words = f"TLS is required, but host {conversation.place} refused to start TLS: {reply}"
-                raise break_as_postfix("starttls", words, quote_value(str(reply)))
-            conversation.tell("starttls", f"refused ({quote_value(str(reply))}); mail goes on IN THE CLEAR")
-            return offers
-        conversation.tell("starttls", "offered")
-        self._begin_tls()
-        return self._say_hello("ehlo-again")
+    def _explain_failures(self, failures: dict[str, str]) -> Broken:
+        address, reason = next(iter(failures.items()))
+        words = f"connect to {self._way.host}[{address}]:{self._way.nexthop.port}: {reason}"
+        return break_as_postfix("connect", words, ", ".join(f"{one}: {why}" for one, why in failures.items()))
 
-    def _begin_tls(self) -> None:
-        protection, conversation = self._way.protection, self._conversation
-        try:
-            handshake = protection.begin(conversation.take_session())
-            if handshake is None:
-                # Postfix trusts what we do not: the walk goes on in a new session, unchecked by us.
-                self._come_back()
-                handshake = protection.begin(conversation.take_session())
-        except SessionError as error:
-            if error.kind == "untrusted":
-                self._tell_handshake(error.handshake)
-                raise protection.explain_untrusted(error) from error
-            raise self._explain_handshake(error) from error
-        self._tell_handshake(handshake)
-        if handshake:
-            for step in protection.judge(handshake):
-                conversation.tell(step.name, step.detail)
-            conversation.about_certificate = protection.describe_client(handshake)
-            conversation.is_certificate_asked_for = handshake.asks_for_certificate
+    def _visit_first(self, address: str, session: SmtpSession) -> Step | None:
+        return Visit(self._way, address, session, self._report).go()
 
-    def _come_back(self) -> None:
-        way, conversation = self._way, self._conversation
-        conversation.hang_up()
-        conversation.session = connect(conversation.address, way.nexthop.port, way.timeout_seconds)
-        if not way.uses_implicit_tls:
-            conversation.session.read_reply()
-            conversation.ask("ehlo", f"EHLO {way.helo_name}")
-            conversation.ask("starttls", "STARTTLS")
+    def _visit_further(self, address: str, session: SmtpSession) -> Step | None:
+        """Tell a further address in one line: Postfix takes them in any order."""
+        steps: list[Step] = []
+        broken = Visit(self._way, address, session, steps.append).go()
+        if broken:
+            detail = f"at {address}, another address of it: {broken.detail}"
+            self._report(replace(broken, detail=detail, address=address))
+            return broken
+        remarks = [f"; {step.name}: {step.detail}" for step in steps if step.is_notable]
+        self._tell_address(address, f"every step is well here, too{''.join(remarks)}", is_notable=bool(remarks))
+        return None
 
-    def _tell_handshake(self, handshake: Handshake | None) -> None:
-        agreed = [text for text in (handshake.protocol, handshake.cipher) if text] if handshake else []
-        self._conversation.tell("handshake", ", ".join(agreed) or "it came as far as the certificate")
+    def _tell_address(self, address: str, text: str, *, is_notable: bool = False) -> None:
+        detail = f"{address}: {text}"
+        self._report(Step(name=ADDRESS, is_ok=True, detail=detail, is_notable=is_notable, address=address))
 
-    def _explain_handshake(self, error: SessionError) -> Broken:
-        way, address = self._way, self._conversation.address
-        if error.handshake and error.handshake.asks_for_certificate and "ALERT" in str(error):
-            return explain_refusal(error)
-        if way.uses_implicit_tls and greets_in_the_clear(address, way.nexthop.port, way.timeout_seconds):
-            return Broken(
-                "handshake",
-                f"the upstream greets in the clear on port {way.nexthop.port}, where Postfix begins TLS at once",
-                f"If it has STARTTLS, use the port for that: RELAYHOST=[{way.nexthop.host}]:587",
-            )
-        # RFC 7435; smtp(8) does so only where there is no password to lose and the message has waited before.
-        later = "; mail goes IN THE CLEAR when it has waited" if self._level is TlsLevel.MAY and not way.login else ""
-        return break_as_postfix("handshake", "Cannot start TLS: handshake failure", f"{error}{later}")
-
-    def _greet(self) -> None:
-        way, conversation = self._way, self._conversation
-        try:
-            reply = conversation.read()
-        except SessionError as error:
-            raise self._explain_greeting(error) from error
-        if reply.code != 220:
-            words = f"host {conversation.place} refused to talk to me: {reply}"
-            raise break_as_postfix("greeting", words, quote_value(str(reply)))
-        conversation.tell("greeting", quote_value(str(reply)) + (" (inside TLS)" if way.uses_implicit_tls else ""))
-
-    def _explain_greeting(self, error: SessionError) -> Broken:
-        way, conversation = self._way, self._conversation
-        if error.kind == "odd":
-            return Broken(
-                "greeting",
-                f"what answers there is no SMTP server: it says '{quote_value(conversation.clean(str(error)))}'",
-                "Check host and port in RELAYHOST: providers use 587, 465 or 25",
-            )
-        if not way.uses_implicit_tls:
-            conversation.hang_up()
-            if speaks_tls_at_once(conversation.address, way.nexthop.port, way.timeout_seconds):
-                return Broken(
-                    "greeting",
-                    f"the upstream waits for TLS on port {way.nexthop.port}, where Postfix waits for a greeting",
-                    f"If it has implicit TLS on its usual port: RELAYHOST=[{way.nexthop.host}]:465",
-                )
-        return conversation.explain_silence("greeting", error)
-
-    def _say_hello(self, name: str) -> tuple[str, ...]:
-        conversation = self._conversation
-        reply = conversation.ask(name, f"EHLO {self._way.helo_name}")
-        if reply.code != 250:
-            words = f"host {conversation.place} refused to talk to me: {reply}"
-            raise break_as_postfix(name, words, quote_value(str(reply)))
-        offers = reply.lines[1:]
-        conversation.tell(name, f"offers {', '.join(quote_value(line) for line in offers) or 'nothing'}")
-        return offers
-
-    def _try_envelope(self) -> None:
-        if self._way.recipient is None:
-            return
-        for name, line, words in (
-            ("sender", f"MAIL FROM:<{self._way.sender}>", "MAIL FROM"),
-            ("recipient", f"RCPT TO:<{self._way.recipient}>", "RCPT TO"),
-        ):
-            reply = self._conversation.ask(name, line)
-            if reply.code // 100 != 2:
-                reason = f"host {self._conversation.place} said: {reply} (in reply to {words} command)"
-                broken = break_as_postfix(name, reason, quote_value(str(reply)))
-                if self._way.login is None and reply.code // 100 == 5:
-                    wants = "no login is configured, and it may want one: RELAYHOST_USERNAME and RELAYHOST_PASSWORD"
-                    broken = Broken(name, broken.step.detail, f"{broken.step.remedy}; {wants}")
-                raise broken
-            self._conversation.tell(name, f"{line.partition(':')[2]}: {quote_value(str(reply))}")
-
-    def _quit(self) -> None:
-        try:
-            reply = self._conversation.clean(str(self._conversation.take_session().ask(b"QUIT")))
-        except SessionError:
-            reply = "it hung up, which does no harm"
-        self._conversation.tell("quit", quote_value(reply))
+    def _tell_rest(self, addresses: tuple[str, ...]) -> None:
+        if addresses:
+            detail = f"NOT WALKED, for each is a login: {', '.join(addresses)}"
+            self._report(Step(name=ADDRESS, is_ok=True, detail=detail, is_notable=True))

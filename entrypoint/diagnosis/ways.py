@@ -1,4 +1,4 @@
-"""From settings and what Postfix has to the way to each upstream, and its walk. Network, by `walk` and `finger`."""
+"""From settings and what Postfix has to the way to each upstream, and its walk. Network."""
 
 from __future__ import annotations
 
@@ -9,16 +9,28 @@ from functools import partial
 
 from entrypoint.config.nexthop import Nexthop
 from entrypoint.config.settings import Settings
-from entrypoint.config.tls import TlsLevel
-from entrypoint.diagnosis.configuration import Configuration
+from entrypoint.config.tls import TlsLevel, TlsRule
+from entrypoint.diagnosis.configuration import Configuration, list_unread_parameters
 from entrypoint.diagnosis.judgement import Trust
 from entrypoint.diagnosis.login import Login
+from entrypoint.diagnosis.policy import (
+    choose_ciphers,
+    choose_server_name,
+    choose_versions,
+    list_policy_keys,
+    parse_policy,
+    split_tables,
+)
 from entrypoint.diagnosis.protection import Protection
 from entrypoint.diagnosis.report import Result
-from entrypoint.diagnosis.steps import Broken, Step, name_for_fallback
-from entrypoint.diagnosis.walk import Walk, Way
+from entrypoint.diagnosis.second_opinion import SecondOpinion
+from entrypoint.diagnosis.steps import Broken, Step, break_as_postfix, name_for_fallback
+from entrypoint.diagnosis.visit import Way
+from entrypoint.diagnosis.walk import MOST_ADDRESSES, Walk
+from entrypoint.errors import CommandFailedError, quote_value
 from entrypoint.system.files import read_text
-from entrypoint.system.finger import Opinion, ask_finger
+from entrypoint.system.permissions import may_postfix_read
+from entrypoint.system.tables import query_table
 
 
 def stay_silent(result: Result, step: Step) -> None:
@@ -34,26 +46,36 @@ def examine(
     report: Callable[[Result, Step], None] = stay_silent,
     sender: str | None = None,
     recipient: str | None = None,
+    most_addresses: int = MOST_ADDRESSES,
 ) -> list[Result]:
     """Walk to RELAYHOST and then to FALLBACK_RELAYHOST, and return what became of each way.
 
     `report` is called with each step as soon as it is known, when it is in the result's steps already. `sender` is the
-    account where it is `None`; without a `recipient` neither is asked for. `timeout_seconds` is for each reply.
+    account where it is `None`; without a `recipient` neither is asked for. `timeout_seconds` is for each reply. One
+    login is made at each of `most_addresses` addresses. Raises CommandFailedError where Postfix's tools do not run.
     """
     results = []
     for nexthop in settings.nexthops:
         planner = _Planner(settings, configuration, nexthop, timeout_seconds)
-        result = Result(setting=planner.setting, nexthop=str(nexthop), level=planner.find_level().value)
+        result = Result(setting=planner.setting, nexthop=str(nexthop), level="unknown")
         results.append(result)
         tell = partial(_keep, result, report)
-        tell(Step(name="settings", is_ok=True, detail="every one can be used"))
         try:
+            planner.find_policy()
+            result.level = planner.level.value
+            tell(_describe_settings(settings))
             way = planner.make_way(sender, recipient)
         except Broken as broken:
             tell(broken.step)
         else:
-            Walk(way, tell).go()
+            Walk(way, tell, most_addresses).go()
     return results
+
+
+def _describe_settings(settings: Settings) -> Step:
+    unread = list_unread_parameters(settings)
+    remark = f"; NOT LOOKED AT here, though Postfix does: {', '.join(unread)}" if unread else ""
+    return Step(name="settings", is_ok=True, detail=f"every one can be used{remark}", is_notable=bool(unread))
 
 
 def _keep(result: Result, report: Callable[[Result, Step], None], step: Step) -> None:
@@ -64,45 +86,93 @@ def _keep(result: Result, report: Callable[[Result, Step], None], step: Step) ->
 
 
 class _Planner:
-    """Finds everything that decides how mail goes to one nexthop."""
+    """Finds everything that decides how mail goes to one nexthop; `find_policy` comes first."""
 
     def __init__(
         self, settings: Settings, configuration: Configuration, nexthop: Nexthop, timeout_seconds: float
     ) -> None:
         self._settings, self._configuration, self._nexthop = settings, configuration, nexthop
         self._values = configuration.values
+        self._postfix = SecondOpinion(configuration, nexthop, timeout_seconds)
         self._timeout_seconds = timeout_seconds
+        self._resolver = describe_resolver(read_text("/etc/resolv.conf") or "")
+        self._rule: TlsRule | None = None
+        self._table = "TLS_POLICY_TABLE"
+        self.level = TlsLevel.NONE
 
     @property
     def setting(self) -> str:
         """Which setting names this nexthop."""
         return "RELAYHOST" if self._nexthop == self._settings.relayhost_nexthop else "FALLBACK_RELAYHOST"
 
-    def find_level(self) -> TlsLevel:
-        """Return the TLS level in force."""
-        rule = self._settings.find_tls_rule(self._nexthop)
+    def find_policy(self) -> None:
+        """Find the TLS level in force and the rule that it is from; raise Broken where Postfix finds none."""
+        if any(name == "smtp_tls_policy_maps" for name, _ in self._settings.postfix_parameters):
+            self._table = "POSTFIX_smtp_tls_policy_maps"
+            self._rule = self._ask_policy_maps()
+        else:
+            self._rule = self._settings.find_tls_rule(self._nexthop)
         # POSTFIX_smtp_tls_security_level goes before RELAYHOST_TLS; empty, it leaves TLS to older parameters.
         word = self._values["smtp_tls_security_level"] or TlsLevel.NONE.value
-        return rule.level if rule else TlsLevel(word)
+        try:
+            self.level = self._rule.level if self._rule else TlsLevel(word.lower())
+        except ValueError as error:
+            raise Broken(
+                "settings",
+                f"POSTFIX_smtp_tls_security_level={quote_value(word)} is no level that Postfix has, so that it sends "
+                "nothing at all",
+                "Remove it, and set RELAYHOST_TLS=secure",
+            ) from error
+
+    def _ask_policy_maps(self) -> TlsRule | None:
+        """Return what Postfix finds for this nexthop: the first key in the first table that has it."""
+        for key in list_policy_keys(self._nexthop):
+            for table in split_tables(self._values["smtp_tls_policy_maps"]):
+                answer = None
+                try:
+                    answer = query_table(
+                        table,
+                        key,
+                        configuration=self._configuration.directory,
+                        timeout_seconds=self._timeout_seconds,
+                    )
+                    if answer is not None:
+                        return parse_policy(answer, key)
+                except (CommandFailedError, ValueError) as error:
+                    said = str(error) if answer is None else f"it says '{answer}', which begins with no level"
+                    raise Broken(
+                        "settings",
+                        f"{self._table} cannot be used, so that mail waits: {quote_value(table)}: {quote_value(said)}",
+                        f"Mend the table, or remove {self._table} and use RELAYHOST_TLS and TLS_POLICY_TABLE",
+                    ) from error
+        return None
 
     def make_way(self, sender: str | None, recipient: str | None) -> Way:
-        """Return the way; raise Broken where Postfix finds no MX host."""
+        """Return the way; raise Broken where Postfix finds no MX host, or no file that it needs."""
         values, nexthop = self._values, self._nexthop
         login = self._find_login()
         account = login.username if login and "@" in login.username else f"root@{values['myhostname']}"
         host = self._find_exchanger() if nexthop.uses_mx else nexthop.host
+        trust = self._make_trust(host)
+        if trust.anchors and not may_postfix_read(trust.anchors):
+            raise Broken(
+                "settings",
+                f"Postfix's smtp(8) runs as the user postfix, and may not read the trust anchors in {trust.anchors}, "
+                "so that mail waits",
+                f"A CA is no secret: chmod 644 {trust.anchors}, and 755 the directory that it lies in",
+            )
         return Way(
             nexthop=nexthop,
             host=host,
-            protection=self._make_protection(self._make_trust(host)),
+            protection=self._make_protection(trust),
             login=login,
             uses_implicit_tls=values["smtp_tls_wrappermode"] == "yes",
             helo_name=values["smtp_helo_name"],
             protocols=self._settings.inet_protocols,
-            resolver=describe_resolver(read_text("/etc/resolv.conf") or ""),
             sender=sender or account,
             recipient=recipient,
             timeout_seconds=self._timeout_seconds,
+            remark_on_name=find_blind_spot(host, values["smtp_host_lookup"], read_text("/etc/hosts") or ""),
         )
 
     def _find_login(self) -> Login | None:
@@ -120,42 +190,50 @@ class _Planner:
 
     def _find_exchanger(self) -> str:
         """Return the MX host that Postfix is led to."""
-        opinion = ask_finger(
-            str(self._nexthop),
-            configuration=self._configuration.directory,
-            level="may",
-            timeout_seconds=self._timeout_seconds,
+        host, words = self._postfix.find_exchanger()
+        if host:
+            return host
+        if connection := re.search(r"connect to \S+: .*", words):
+            raise break_as_postfix("connect", connection[0], quote_value(words))
+        if "try again" in words or not words:
+            raise break_as_postfix("resolve", "Name service error", f"{quote_value(words)}; {self._resolver}")
+        raise Broken(
+            "resolve",
+            f"Postfix finds no MX host of {self._nexthop.host} that answers: {quote_value(words)}; {self._resolver}",
+            f"If {self._nexthop.host} is the server itself, remove RELAYHOST_MX",
         )
-        if not opinion.host:
-            raise Broken(
-                "resolve",
-                f"Postfix finds no MX host of {self._nexthop.host} that answers: {opinion.words}",
-                f"If {self._nexthop.host} is the server itself, remove RELAYHOST_MX",
-            )
-        return opinion.host
 
     def _make_trust(self, host: str) -> Trust:
+        values = self._values
         return Trust(
-            level=self.find_level(),
-            rule=self._settings.find_tls_rule(self._nexthop),
+            level=self.level,
+            rule=self._rule,
+            table=self._table,
             nexthop=self._nexthop.host,
             host=host,
             port=self._nexthop.port,
-            secure_match=self._values["smtp_tls_secure_cert_match"],
-            verify_match=self._values["smtp_tls_verify_cert_match"],
-            fingerprints=self._settings.relayhost_fingerprint or (),
+            secure_match=values["smtp_tls_secure_cert_match"],
+            verify_match=values["smtp_tls_verify_cert_match"],
+            fingerprints=tuple(re.findall(r"[^\s,|]+", values["smtp_tls_fingerprint_cert_match"].upper())),
+            main_anchors=values["smtp_tls_trust_anchor_file"],
         )
 
     def _make_protection(self, trust: Trust) -> Protection:
+        values = self._values
         chain, chain_in_words = self._configuration.find_client_chain(self._settings)
+        name = trust.attributes.get("servername", values["smtp_tls_servername"])
+        protocols = values["smtp_tls_protocols" if self.level is TlsLevel.MAY else "smtp_tls_mandatory_protocols"]
         return Protection(
             trust=trust,
             authorities=self._configuration.authorities_file,
             authorities_in_words=self._describe_authorities(),
-            server_name=trust.host if self._values["smtp_tls_servername"] == "hostname" else None,
+            server_name=choose_server_name(name, trust.host, trust.nexthop),
+            versions=choose_versions(trust.attributes.get("protocols", protocols)),
+            ciphers=choose_ciphers(self.level, trust.attributes, values),
             client_chain=chain,
             client_in_words=chain_in_words,
-            ask_postfix=self._make_finger(trust, chain),
+            resolver=self._resolver,
+            ask_postfix=partial(self._postfix.judge, trust, chain),
         )
 
     def _describe_authorities(self) -> str:
@@ -167,34 +245,6 @@ class _Planner:
         more = f" and {len(authorities.members) - 1} others" if len(authorities.members) > 1 else ""
         return f"{first}{more} of {setting}"
 
-    def _make_finger(self, trust: Trust, chain: str | None) -> Callable[[], Opinion]:
-        values, level = self._values, trust.level
-        options = ["-F", self._configuration.authorities_file, "-g", "high", "-d", "sha256"]
-        options += ["-p", trust.attributes.get("protocols", values["smtp_tls_mandatory_protocols"])]
-        if level not in (TlsLevel.DANE, TlsLevel.DANE_ONLY):
-            options += ["-h", "native"]
-        if values["smtp_tls_wrappermode"] == "yes":
-            options.append("-w")
-        server_name = trust.attributes.get("servername", trust.host if values["smtp_tls_servername"] else "")
-        if server_name:
-            options += ["-s", server_name]
-        if chain:
-            options += ["-k", chain]
-        matches: tuple[str, ...] = ()
-        if level is TlsLevel.FINGERPRINT:
-            matches = trust.accepted_fingerprints
-        elif level.checks_the_authority:
-            matches = trust.accepted_names
-        return partial(
-            ask_finger,
-            str(self._nexthop),
-            configuration=self._configuration.directory,
-            level=level.value,
-            matches=matches,
-            options=options,
-            timeout_seconds=self._timeout_seconds,
-        )
-
 
 def describe_resolver(text: str) -> str:
     """Return which name servers and search domains resolv.conf(5) has."""
@@ -203,6 +253,14 @@ def describe_resolver(text: str) -> str:
     searched = [word for words in lines if words[:1] == ["search"] for word in words[1:]]
     what = f"resolv.conf has nameserver {', '.join(servers)}" if servers else "resolv.conf has no nameserver"
     return what + (f", search {' '.join(searched)}" if searched else "")
+
+
+def find_blind_spot(host: str, lookup: str, hosts: str) -> str:
+    """Return a remark where hosts(5) has a name that Postfix asks only DNS for (postconf(5) smtp_host_lookup)."""
+    names = {word.lower() for line in hosts.splitlines() for word in line.partition("#")[0].split()[1:]}
+    if "native" in lookup or host.lower() not in names:
+        return ""
+    return "; that is in /etc/hosts, where Postfix does NOT LOOK: with DANE, or smtp_host_lookup=dns, it asks DNS only"
 
 
 def _split(words: str) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ import socket
 import ssl
 import threading
 import time
+import warnings
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,8 +19,10 @@ _MOST_LINES: Final = 200
 _MOST_LINE_BYTES: Final = 8192
 _CERTIFICATE_REQUEST: Final = 13
 """The handshake message by which a server asks for a certificate (RFC 8446 section 4.3.2, RFC 5246 section 7.4.4)."""
-_CIPHERS: Final = "HIGH:!aNULL:!eNULL"
-"""As smtp_tls_mandatory_ciphers = high has it."""
+_ANY_CIPHERS: Final = "ALL:@SECLEVEL=0"
+
+TLS_VERSIONS: Final = ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")
+"""The versions that there are, oldest first, as Postfix and OpenSSL write them."""
 
 
 class SessionError(Exception):
@@ -49,12 +52,16 @@ class Reply:
 
 @dataclass(frozen=True, kw_only=True)
 class TlsOrder:
-    """How TLS is to begin: against which CA file (`None`: unchecked), for which name, with which certificate."""
+    """How TLS is to begin: against which CA file (`None`: unchecked), for which name, with which certificate.
+
+    `versions` are some of TLS_VERSIONS, in their order; `ciphers` is OpenSSL's, and for TLS 1.2 and older only.
+    """
 
     authorities: str | None
     server_name: str | None
     client_chain: str | None
-    is_version_3_least: bool = False
+    versions: tuple[str, ...] = TLS_VERSIONS[2:]
+    ciphers: str = _ANY_CIPHERS
 
 
 @dataclass(kw_only=True)
@@ -107,7 +114,7 @@ class SmtpSession:
         try:
             context = _make_context(order, found)
         except (OSError, ValueError) as error:
-            raise SessionError("handshake", f"OpenSSL does not take our own files ({error})") from error
+            raise SessionError("handshake", f"OpenSSL does not take our own files or policy ({error})") from error
         try:
             self._connection.settimeout(self._timeout_seconds)
             secured = context.wrap_socket(
@@ -218,8 +225,8 @@ def _make_context(order: TlsOrder, found: Handshake) -> ssl.SSLContext:
     # The name is compared as Postfix compares it, by whoever asked; OpenSSL judges the chain.
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE if order.authorities is None else ssl.CERT_REQUIRED
-    context.minimum_version = ssl.TLSVersion.TLSv1_3 if order.is_version_3_least else ssl.TLSVersion.TLSv1_2
-    context.set_ciphers(_CIPHERS)
+    _set_versions(context, order.versions)
+    context.set_ciphers(order.ciphers)
     if order.authorities is not None:
         context.load_verify_locations(cafile=order.authorities)
     if order.client_chain is not None:
@@ -233,6 +240,19 @@ def _make_context(order: TlsOrder, found: Handshake) -> ssl.SSLContext:
     with contextlib.suppress(AttributeError):
         context._msg_callback = watch  # type: ignore[attr-defined]
     return context
+
+
+def _set_versions(context: ssl.SSLContext, versions: tuple[str, ...]) -> None:
+    if not versions:
+        raise ValueError("no TLS version is allowed")
+    with warnings.catch_warnings():
+        # Whoever allows an old version has been warned at the start.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        allowed = [ssl.TLSVersion[name.replace(".", "_")] for name in versions]
+        context.minimum_version, context.maximum_version = allowed[0], allowed[-1]
+        for name in TLS_VERSIONS:
+            if name not in versions:
+                context.options |= ssl.Options[f"OP_NO_{name.replace('.', '_')}"]
 
 
 def _describe(secured: ssl.SSLSocket, found: Handshake) -> None:
