@@ -48,6 +48,8 @@ LAST_SENT: Final = f"{RUN}/last-sent"
 LAST_FATAL_LINE: Final = f"{RUN}/last-fatal-line"
 """The last line that a Postfix daemon logged as fatal or panic, kept for the container's last words."""
 LOG_SOCKET: Final = "/dev/log"
+LOG_TAP: Final = f"{RUN}/log-tap"
+"""Where processes of root's read along with the log (`services.tap`); the forwarder makes it anew when it starts."""
 
 # Volumes.
 STATE: Final = "/var/lib/authrelay"

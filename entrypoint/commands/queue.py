@@ -1,4 +1,7 @@
-"""`authrelay queue [--json]`: what is queued, since when, and what to do about it. Reads the queue by postqueue(1)."""
+"""`authrelay queue [--json]`: what is queued, since when, and what to do about it.
+
+Reads the queue by postqueue(1); how often each message was tried is the log forwarder's count, for Postfix keeps none.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from collections import Counter
 from typing import Any
 
 from entrypoint.reasons import explain
+from entrypoint.system.log_tap import Attempts, ask_attempts
 from entrypoint.system.processes import finish_command, start_command
 
 _DAY_SECONDS = 86400
@@ -21,7 +25,9 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write("usage: authrelay queue [--json]\n")
         return 64
     lines = finish_command(start_command(("postqueue", "-j")))
-    messages = [describe_message(json.loads(line), time.time()) for line in lines if line.startswith("{")]
+    entries = [json.loads(line) for line in lines if line.startswith("{")]
+    attempts = ask_attempts() if entries else None
+    messages = [describe_message(entry, time.time(), attempts) for entry in entries]
     messages.sort(key=lambda message: -message["age_seconds"])
     # What is no JSON is a remark of postqueue's, such as that the mail system is down.
     sys.stderr.write("".join(f"authrelay: {line}\n" for line in lines if not line.startswith("{")))
@@ -33,14 +39,17 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def describe_message(entry: dict[str, Any], now: float) -> dict[str, Any]:
-    """Return what a person asks about one message, from its entry in `postqueue -j`."""
+def describe_message(entry: dict[str, Any], now: float, attempts: Attempts | None) -> dict[str, Any]:
+    """Return what a person asks about one message, from its entry in `postqueue -j` and the forwarder's count."""
     recipients = entry["recipients"]
+    count, is_exact = attempts.count(entry["queue_id"], entry["arrival_time"]) if attempts else (None, False)
     domains = Counter(recipient["address"].rpartition("@")[2].lower() for recipient in recipients)
     return {
         "queue_id": entry["queue_id"],
         "queue": entry["queue_name"],
         "age_seconds": max(0, int(now - entry["arrival_time"])),
+        "attempts": count,
+        "attempts_are_exact": is_exact,
         "size_bytes": entry["message_size"],
         "sender": entry["sender"],
         "recipient_domains": dict(domains),
@@ -67,14 +76,15 @@ def render_queue(messages: list[dict[str, Any]], reasons: list[dict[str, Any]]) 
     """Return the queue for a terminal: a line for each message, then each reason with its sentence."""
     if not messages:
         return "The queue is empty.\n"
-    rows = [("QUEUE ID", "AGE", "BYTES", "STATE", "FROM", "TO")]
+    rows = [("QUEUE ID", "AGE", "ATTEMPTS", "BYTES", "STATE", "FROM", "TO")]
     for message in messages:
         domains = ", ".join(
             f"{domain} ({count} recipients)" if count > 1 else domain
             for domain, count in message["recipient_domains"].items()
         )
         age, size = format_age(message["age_seconds"]), str(message["size_bytes"])
-        rows.append((message["queue_id"], age, size, message["queue"], message["sender"] or "<>", domains))
+        tried = format_attempts(message["attempts"], is_exact=message["attempts_are_exact"])
+        rows.append((message["queue_id"], age, tried, size, message["queue"], message["sender"] or "<>", domains))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
     table = "".join(
         "  ".join([*(text.ljust(width) for text, width in zip(row, widths, strict=False)), row[-1]]) + "\n"
@@ -87,6 +97,11 @@ def render_queue(messages: list[dict[str, Any]], reasons: list[dict[str, Any]]) 
         for reason in reasons
     )
     return f"{table}\n{count}, the oldest for {oldest}\n{advice}"
+
+
+def format_attempts(count: int | None, *, is_exact: bool) -> str:
+    """Return `3`, `3+` where there may have been more before the forwarder began to count, or `?`."""
+    return "?" if count is None else f"{count}{'' if is_exact else '+'}"
 
 
 def format_age(seconds: float) -> str:

@@ -1,8 +1,8 @@
 """Receives syslog datagrams from Postfix on standard input and writes one line each to standard output.
 
 Reading never waits for writing: a thread reads into a bounded buffer, the other writes, and what finds the buffer full
-is counted and said. The socket itself belongs to the supervisor and survives this process, so that a restart loses
-nothing.
+is counted and said. `tap` lets others read along, `attempts` counts. The socket itself belongs to the supervisor and
+survives this process, so that a restart loses nothing.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from collections import deque
 from typing import Final
 
 from entrypoint import paths
+from entrypoint.services.attempts import AttemptCounter
 from entrypoint.services.hints import Hints
-from entrypoint.system.log import TAG, clean_text, format_time
+from entrypoint.services.tap import Tap
+from entrypoint.system.log import TAG, clean_text, format_line, format_time
 
 _SEVERITIES: Final = ("EMERGENCY", "ALERT", "CRITICAL", "ERROR", "WARNING", "NOTICE", "INFO", "DEBUG")
 """RFC 5424 section 6.2.1, in the words of syslog(3); Postfix logs at CRITICAL, ERROR, WARNING and INFO."""
@@ -111,12 +113,25 @@ def keep_last_words(line: str) -> None:
             file.write(line.partition(" ")[2].partition(" ")[2])
 
 
+def open_tap(attempts: AttemptCounter, forwarder: Forwarder) -> Tap:
+    """Return a tap that is open, or say in the log why it is not: the log must flow all the same."""
+    tap = Tap(attempts.report)
+    try:
+        tap.open(paths.LOG_TAP)
+    except OSError as error:
+        text = f"{TAG}: {paths.LOG_TAP} cannot be made ({error.strerror}): send-test and queue's ATTEMPTS need it"
+        forwarder.put(format_line("WARNING", text, time.time()))
+    return tap
+
+
 def main() -> None:
     """Forward until TERM, then everything that is still in the socket."""
     log = socket.socket(fileno=0)
     forwarder = Forwarder()
     own_addresses = read_probe_sources()
     hints = Hints()
+    attempts = AttemptCounter(since=time.time())
+    tap = open_tap(attempts, forwarder)
     # Not a daemon: the process ends when the last line is written.
     threading.Thread(target=forwarder.write).start()
 
@@ -131,12 +146,14 @@ def main() -> None:
             datagram = log.recv(_MAX_DATAGRAM_BYTES)
         except BlockingIOError:
             break
-        now = time.time()
-        line = render_line(datagram, now, own_addresses)
+        at = time.time()
+        line = render_line(datagram, at, own_addresses)
         if line is not None:
             keep_last_words(line)
-            hints.note(line, now)
+            hints.note(line, at)
+            attempts.note(line, at)
             forwarder.put(line)
+            tap.pass_on(line)
     forwarder.finish()
 
 

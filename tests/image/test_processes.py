@@ -120,6 +120,7 @@ FILES = {
     "/run/authrelay/upkeep.json": "root root 644 file",
     "/run/authrelay/upkeep-agenda.json": "root root 600 file",
     "/run/authrelay/verdict.json": "root root 644 file",
+    "/run/authrelay/log-tap": "root root 600 socket",
     "/var/lib/authrelay": "root root 755 directory",
     "/var/lib/authrelay/client.pem": "root root 600 file",
     "/var/lib/authrelay/client-certificate.pem": "root root 644 file",

@@ -107,7 +107,7 @@ def test_system_imports_another_system_module_only_where_its_docstring_says_so(m
 
 
 @pytest.mark.parametrize("module", _list_package("services"))
-def test_services_import_only_system(module: str) -> None:
+def test_services_import_only_system_and_their_own_parts(module: str) -> None:
     """Their environment is scrubbed: settings are not there, and the passwords must not come back."""
     assert _find_outside(module, "entrypoint.system", "entrypoint.services") == set()
 

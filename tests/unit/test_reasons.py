@@ -6,6 +6,7 @@ import pytest
 
 from entrypoint.commands.queue import describe_message, describe_reasons, format_age, render_queue
 from entrypoint.reasons import ROWS, STEPS, explain, find_host
+from entrypoint.system.log_tap import Attempts
 
 HOST = "mail.example.com[192.0.2.25]"
 REASONS = {
@@ -80,14 +81,16 @@ def test_queue_counts_each_reason_once_a_message() -> None:
         "sender": "",
         "recipients": [{"address": f"{name}@Example.com", "delay_reason": reason} for name in ("a", "b")],
     }
-    message = describe_message(entry, now=1_000 + 3 * 3600 + 12 * 60)
+    message = describe_message(
+        entry, now=1_000 + 3 * 3600 + 12 * 60, attempts=Attempts(since=1_000, by_queue_id={"4FABC": 7})
+    )
     assert message["recipient_domains"] == {"example.com": 2}
     (described,) = describe_reasons([message], password_age_seconds=3 * 86400)
     assert (described["messages"], described["step"]) == (1, "auth")
     assert described["remedy"].endswith("the password file last changed 3 d ago")
     assert render_queue([message], [described]).splitlines()[:4] == [
-        "QUEUE ID  AGE         BYTES  STATE     FROM  TO",
-        "4FABC     3 h 12 min  498    deferred  <>    example.com (2 recipients)",
+        "QUEUE ID  AGE         ATTEMPTS  BYTES  STATE     FROM  TO",
+        "4FABC     3 h 12 min  7         498    deferred  <>    example.com (2 recipients)",
         "",
         "1 message, the oldest for 3 h 12 min",
     ]
