@@ -18,6 +18,7 @@ VERBS: Final = {
     "settings": "list every setting",
     "discover-ca": "show which CA signed a mail server's certificate, and what to set",
     "doctor": "walk the way to the upstream, and say what is broken on it",
+    "send-test": "send a message through the running relay, and tell what becomes of it",
     "queue": "list what is queued, why, and what to do about it",
     "health": "say whether the relay in this container works",
 }
