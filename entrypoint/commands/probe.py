@@ -16,6 +16,7 @@ from entrypoint.config.environment import read_settings
 from entrypoint.diagnosis.configuration import load_configuration
 from entrypoint.diagnosis.report import Result
 from entrypoint.diagnosis.ways import examine
+from entrypoint.errors import ConfigurationError
 from entrypoint.system.agenda import Agenda, find_now, watch_files, write_agenda
 from entrypoint.system.authority_store import load_installed
 from entrypoint.system.log import write_line
@@ -33,6 +34,7 @@ _LOGIN_RETRY_SECONDS: Final = 3600.0
 _LOGIN_STEPS: Final = frozenset({"mechanisms", "auth", "sender"})
 _TROUBLE_PAUSE_SECONDS: Final = 10.0
 """When deliveries fail for a reason that no walk finds, it is looked for ever more seldom, up to the longest pause."""
+_UNREADABLE_PAUSE_SECONDS: Final = 60.0
 _TOLD_STEPS: Final = ("handshake", "certificate", "auth")
 _FILES: Final = tuple(
     f"{paths.POSTFIX_CONFIG}/{name}"
@@ -47,7 +49,12 @@ def main(arguments: list[str]) -> int:
     before = load_verdict()
     pause = min(_LONGEST_RETRY_SECONDS, _TROUBLE_PAUSE_SECONDS * 2**before.vain)
     trouble = watch_files((paths.TROUBLE,), not_before=find_now() + pause)
-    after = _probe(before)
+    try:
+        after = _probe(before)
+    except ConfigurationError:
+        # The upkeep says what is wrong with the files; what is in force will be walked when they are mended.
+        write_agenda(NAME, Agenda(due_at=find_now() + _UNREADABLE_PAUSE_SECONDS, watches=watches))
+        return 0
     for one in after.upstreams:
         if _is_news(one, before):
             write_line("INFO" if one.is_well else "WARNING", str(one))

@@ -12,7 +12,10 @@ import time
 from collections import Counter
 from typing import Any
 
+from entrypoint import paths
+from entrypoint.diagnosis.judgement import hide_secrets
 from entrypoint.reasons import explain
+from entrypoint.system.files import read_text
 from entrypoint.system.log_tap import Attempts, ask_attempts
 from entrypoint.system.processes import finish_command, start_command
 
@@ -26,6 +29,10 @@ def main(arguments: list[str]) -> int:
         return 64
     lines = finish_command(start_command(("postqueue", "-j")))
     entries = [json.loads(line) for line in lines if line.startswith("{")]
+    secrets = _load_secrets() if entries else ()
+    for recipient in (recipient for entry in entries for recipient in entry["recipients"]):
+        # An upstream may echo a login that it refuses.
+        recipient["delay_reason"] = hide_secrets(recipient.get("delay_reason", ""), secrets)
     attempts = ask_attempts() if entries else None
     messages = [describe_message(entry, time.time(), attempts) for entry in entries]
     messages.sort(key=lambda message: -message["age_seconds"])
@@ -112,6 +119,15 @@ def format_age(seconds: float) -> str:
     parts = [(days, "d"), (hours, "h"), (minutes, "min"), (rest, "s")]
     shown = [f"{number} {unit}" for number, unit in parts if number][:2] or ["0 s"]
     return " ".join(shown)
+
+
+def _load_secrets() -> tuple[str, ...]:
+    """Return the passwords in Postfix's table, each also as PLAIN sends it."""
+    found = []
+    for line in (read_text(f"{paths.POSTFIX_CONFIG}/sasl_passwd") or "").splitlines():
+        username, _, password = line.partition(" ")[2].partition(":")
+        found += [password, f"\0{username}\0{password}"]
+    return tuple(found)
 
 
 def _find_password_age(now: float) -> float | None:
