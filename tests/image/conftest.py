@@ -49,8 +49,6 @@ class Relays:
             "RELAYHOST_PASSWORD_FILE": "/run/secrets/password",
             "RELAYHOST_CA_FILE": "/run/secrets/ca.pem",
             "MYHOSTNAME": "relay.example.test",
-            # What the upstream records is what the test's own messages did; test_probe.py has the probe.
-            "PROBE": "no",
         }
         files = {
             "/run/secrets/password": PASSWORD.encode() + b"\n",
@@ -59,7 +57,8 @@ class Relays:
         relay = Relay(
             self._engine,
             self._network,
-            env={**(defaults if has_defaults else {}), **(env or {})},
+            # What the upstream records is what the test's own messages did; test_probe.py has the probe.
+            env={"PROBE": "no", **(defaults if has_defaults else {}), **(env or {})},
             secrets={**(files if has_defaults else {}), **(secrets or {})},
             aliases=(),
             is_started=False,
