@@ -6,7 +6,7 @@ SHELL := /bin/bash
 
 PYTEST_ARGUMENTS ?=
 
-.PHONY: help demo test lint bench engine image peers lock clean
+.PHONY: help demo test lint bench crash stops engine image peers lock clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,12 @@ lint: .venv/ready ## ruff, mypy, hadolint, shellcheck, yamllint
 
 bench: image .venv/ready ## what it costs, beside bare Postfix
 	@.venv/bin/python -m bench
+
+crash: image peers .venv/ready ## kill -9 something 200 times under load, and account for every message
+	@AUTHRELAY_ROUNDS=$${ROUNDS:-200} .venv/bin/python -m pytest tests/image/test_crash.py -n 0 --capture=no -q
+
+stops: image peers .venv/ready ## stop the relay 100 times under load, and account for every message
+	@AUTHRELAY_ROUNDS=$${ROUNDS:-100} .venv/bin/python -m pytest tests/image/test_stop.py -k under_load -n 0 --capture=no -q
 
 engine: ## a container engine and a base image, nothing else
 	@scripts/engine

@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 import os
 import time
+from typing import Final
 
 from entrypoint import __version__, paths
 from entrypoint.commands.prepare import Occasion, Prepared, prepare
 from entrypoint.config.environment import list_files, read_environment
 from entrypoint.system.agenda import Agenda, Watch, find_now, watch_files, write_agenda
+from entrypoint.system.files import read_text
 from entrypoint.system.install import install
 from entrypoint.system.log import write_line
 from entrypoint.system.processes import apply_file_limit, become, remember
+from entrypoint.system.queue import describe_place
 from entrypoint.upkeep.record import FETCHED, Record, key_by_text, save_record, say_changes
 from entrypoint.upkeep.schedule import choose_next_fetch, plan_next_run
 from entrypoint.upkeep.verdict import Upstream, Verdict, save_verdict
+
+_VOLUME: Final = f"Give it a volume: --volume queue:{paths.QUEUE}"
 
 
 def main(arguments: list[str]) -> int:
@@ -31,6 +36,8 @@ def main(arguments: list[str]) -> int:
     write_line("INFO", f"version {__version__}, relaying to {settings.relayhost_nexthop}")
     for remark in install(prepared.plan.files):
         write_line("WARNING", remark)
+    if fault := describe_place(read_text("/proc/self/mountinfo") or ""):
+        write_line("WARNING", f"the queue lies {fault}: it is lost when this container is removed. {_VOLUME}")
     _begin_upkeep(prepared, watches)
     remember(json.dumps(environ))
     # What follows, and all that it starts, sees none of the settings; the passwords are in tables of root by now.

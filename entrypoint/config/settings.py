@@ -247,6 +247,13 @@ class Settings:
         cleared=0,
     )
 
+    drain_timeout: int = defaulted(
+        parse_duration_seconds,
+        "How long, after a signal to stop, what is queued still goes out. Deliveries under way are waited for in any "
+        "case: let the engine's own patience be at least 6 seconds more.",
+        default="4s",
+        group=RUNNING,
+    )
     probe: str = defaulted(
         parse_choice("yes", "no-login", "no"),
         "Whether the relay walks to the upstream itself when it starts and when mail begins to wait, and says what is "

@@ -53,6 +53,7 @@ def compute_plan(settings: Settings, facts: Facts, templates: str = paths.TEMPLA
                     "python": paths.PYTHON,
                     "master": f"{paths.POSTFIX_DAEMONS}/master",
                     "pidfile": f"{paths.RUN}/supervisord.pid",
+                    "drain_seconds": settings.drain_timeout,
                     "occasional": ["upkeep", "probe"] if settings.probe != "no" else ["upkeep"],
                 },
             ),

@@ -10,28 +10,30 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import socket
 import sys
 from typing import Any, Final
 
 from supervisor import events
 from supervisor.medusa.asyncore_25 import ExitNow
-from supervisor.options import ProcessConfig, ServerOptions, decode_wait_status
+from supervisor.options import ProcessConfig, decode_wait_status
 from supervisor.process import Subprocess
-from supervisor.states import RUNNING_STATES, SupervisorStates, getProcessStateDescription
+from supervisor.states import STOPPED_STATES, SupervisorStates, getProcessStateDescription
 from supervisor.supervisord import Supervisor
 
 from entrypoint import paths
 from entrypoint.errors import CommandFailedError
-from entrypoint.system.agenda import Agenda, find_now, is_due, read_agenda
+from entrypoint.services.drain import Drain, list_children
+from entrypoint.services.occasions import Occasion
+from entrypoint.services.signals import Options
 from entrypoint.system.files import read_text, write_file
 from entrypoint.system.log import write_line
 from entrypoint.system.processes import REMEMBERED
+from entrypoint.system.queue import count_messages, describe_place
 
 _FORWARDER: Final = "log-forwarder"
 _MAIL_SERVICE: Final = "postfix"
-_AFTER_FAILURE_SECONDS: Final = 300.0
+_UPKEEP: Final = "upkeep"
 
 
 class _Process(Subprocess):  # type: ignore[misc] # supervisor has no types
@@ -74,80 +76,18 @@ class _Service(ProcessConfig):  # type: ignore[misc] # supervisor has no types
         return process
 
 
-class _Options(ServerOptions):  # type: ignore[misc] # supervisor has no types
-    """supervisord's options, with a wake-up for signals beside its sockets."""
-
-    test = False
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._wake_up = _WakeUp()
-
-    def get_socket_map(self) -> dict[int, Any]:
-        return {self._wake_up.fileno(): self._wake_up}
-
-    def setpgrp(self) -> None:
-        """Do nothing: master(8) begins a session of its own, which a leader of a process group must not (setsid(2))."""
-
-
-class _WakeUp:
-    """A descriptor that becomes readable on every signal: a poll under way would sleep on otherwise (PEP 475)."""
-
-    def __init__(self) -> None:
-        self._reader, self._writer = os.pipe()
-        os.set_blocking(self._reader, False)
-        os.set_blocking(self._writer, False)
-        signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
-
-    def fileno(self) -> int:
-        return self._reader
-
-    def readable(self) -> bool:
-        return True
-
-    def writable(self) -> bool:
-        return False
-
-    def handle_read_event(self) -> None:
-        os.read(self._reader, 4096)
-
-    def handle_error(self) -> None:
-        raise RuntimeError("the wake-up pipe cannot be read")
-
-
-class _Occasion:
-    """When a service that runs now and then is due; it writes its own agenda."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._agenda: Agenda | None = None
-
-    def run_when_due(self, process: _Process) -> None:
-        """Start it, unless it runs already."""
-        if process.state in RUNNING_STATES:
-            return
-        self._agenda = self._agenda or read_agenda(self._name)
-        if is_due(self._agenda, find_now()):
-            process.spawn()
-
-    def note_ending(self, *, is_expected: bool, ending: str) -> None:
-        """Look into its new agenda; if it failed, and so may have written none, wait a while."""
-        self._agenda = None
-        if not is_expected:
-            write_line("ERROR", f"{self._name} failed ({ending}) and is tried again in {_AFTER_FAILURE_SECONDS:g} s")
-            self._agenda = Agenda(due_at=find_now() + _AFTER_FAILURE_SECONDS)
-
-
 class _Root(Supervisor):  # type: ignore[misc] # supervisor has no types
     """The supervisor: keeps the record of what runs, says what changed, and ends everything when a service is lost."""
 
     failure = ""
     """Why everything was ended, if it was not asked for."""
 
-    def __init__(self, options: _Options) -> None:
+    def __init__(self, options: Options) -> None:
         super().__init__(options)
         names = [process.name for group in options.process_group_configs for process in group.process_configs]
-        self._occasions = {name: _Occasion(name) for name in names}
+        self._occasions = {name: Occasion(name) for name in names}
+        self._drain: Drain | None = None
+        self._heeded_calls = 0
 
     def _list_processes(self) -> list[_Process]:
         return [process for group in self.process_groups.values() for process in group.processes.values()]
@@ -161,13 +101,47 @@ class _Root(Supervisor):  # type: ignore[misc] # supervisor has no types
         super().runforever()
 
     def tick(self, now: float | None = None) -> None:
-        """Run what is due; called about once a second."""
+        """Do what is due; called about once a second, and more often while stopping."""
         super().tick(now)
+        if self.options.stop_calls > self._heeded_calls:
+            self._heed_stop()
         if self.options.mood < SupervisorStates.RUNNING:
             return
+        if self._drain is not None:
+            if self._drain.is_handed_out:
+                self.options.mood = SupervisorStates.SHUTDOWN
+            return
+        if self.options.take_call():
+            self._occasions[_UPKEEP].call()
         for process in self._list_processes():
             if not process.config.autostart:
                 self._occasions[process.config.name].run_when_due(process)
+
+    def _heed_stop(self) -> None:
+        """Begin the stop; a second call for it lets nothing more be handed out."""
+        self._heeded_calls = self.options.stop_calls
+        if self._drain is not None:
+            self._drain.hurry()
+            return
+        self.options.is_busy = True
+        for process in self._list_processes():
+            if not process.config.autostart and process.state not in STOPPED_STATES:
+                process.stop()
+        mail = self._find_mail_service()
+        self._drain = Drain(mail.config.stopwaitsecs)
+        if mail.pid:
+            self._drain.begin(mail.pid)
+
+    def _find_mail_service(self) -> _Process:
+        return next(process for process in self._list_processes() if process.config.name == _MAIL_SERVICE)
+
+    def ordered_stop_groups_phase_1(self) -> None:
+        """Stop the next service; the forwarder only when the last process of Postfix, which may log, has ended."""
+        if self.stop_groups and self.stop_groups[-1].config.name == _FORWARDER:
+            self._drain = self._drain or Drain(0)
+            if self._drain.wait_for(list_children() - {process.pid for process in self._list_processes()}):
+                return
+        super().ordered_stop_groups_phase_1()
 
     def _start_at_once(self, _: Any) -> None:
         """Start every service in its order, before the first poll."""
@@ -194,11 +168,12 @@ class _Root(Supervisor):  # type: ignore[misc] # supervisor has no types
     def _end_all(self, event: Any) -> None:
         """Begin to stop everything because a service cannot be kept running."""
         process = event.process
-        if self.options.mood < SupervisorStates.RUNNING:
+        if self.options.mood < SupervisorStates.RUNNING or not process.config.autostart:
             return
         words = read_text(paths.LAST_FATAL_LINE) if process.config.name == _MAIL_SERVICE else None
         self.failure = f"{process.config.name} cannot be kept running: {(words or process.ending).strip()}"
         self.options.mood = SupervisorStates.SHUTDOWN
+        self.options.is_busy = True
 
 
 def open_log_socket() -> socket.socket:
@@ -213,7 +188,7 @@ def open_log_socket() -> socket.socket:
 
 def supervise() -> None:
     """Run the services until TERM; raise CommandFailedError when one of them cannot be kept running."""
-    options = _Options()
+    options = Options()
     options.realize(args=["-c", paths.SUPERVISORD_CONF, "--nodaemon"])
     _Service.log_socket = open_log_socket()
     for group in options.process_group_configs:
@@ -236,8 +211,22 @@ def main() -> int:
     except CommandFailedError as error:
         write_line("ERROR", str(error))
         return error.exit_status
-    write_line("INFO", "stopped")
+    write_line(*describe_end(count_messages(), describe_place(read_text("/proc/self/mountinfo") or "")))
     return 0
+
+
+def describe_end(messages: int, fault: str) -> tuple[str, str]:
+    """Return severity and text of the last line: what is left, and where it lies; `fault` as of `describe_place`."""
+    if not messages:
+        return "INFO", "stopped; the queue is empty"
+    count = "1 message is" if messages == 1 else f"{messages} messages are"
+    if not fault:
+        return "INFO", f"stopped; {count} left in the queue on the volume at {paths.QUEUE}, for the next start"
+    return (
+        "WARNING",
+        f"stopped; {count} left in the queue, which lies {fault}: gone when this container is. Start it again, and "
+        f"give the next one a volume: --volume queue:{paths.QUEUE}",
+    )
 
 
 if __name__ == "__main__":

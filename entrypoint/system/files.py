@@ -83,6 +83,14 @@ def list_directory(path: str) -> list[str]:
         raise CannotWriteError(_explain(path, error, "read")) from error
 
 
+def list_names(path: str) -> list[str]:
+    """Return the names in a directory that others change meanwhile; none where there is no such directory."""
+    try:
+        return os.listdir(path)
+    except FileNotFoundError:
+        return []
+
+
 def read_text(path: str) -> str | None:
     """Return a file's text, or `None` where there is no such file."""
     try:

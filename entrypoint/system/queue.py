@@ -7,17 +7,24 @@ This is what `postfix check` does at each start, without its two hundred forks: 
 from __future__ import annotations
 
 import grp
+import os
 import pwd
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import BinaryIO, Final
 
 from entrypoint import paths
 from entrypoint.errors import CommandFailedError
-from entrypoint.system.files import list_directory, make_directory
+from entrypoint.system.files import list_directory, list_names, make_directory
 from entrypoint.system.processes import finish_command, start_command
 
 _MAIL_OWNER: Final = "postfix"
 _SETGID_GROUP: Final = "postdrop"
+_RESTING: Final = ("maildrop", "deferred", "hold")
+_MOVING: Final = ("incoming", "active")
+_ANONYMOUS: Final = re.compile(r"/volumes/[0-9a-f]{64}/_data$|/containers/[0-9a-f]{64}/volumes/")
+"""Where Docker, podman and containerd keep a volume that nobody named: the next container does not have it."""
 _ROOTS: Final = {"$queue_directory": paths.QUEUE, "$data_directory": paths.POSTFIX_DATA}
 _NAMES: Final = {"$mail_owner": _MAIL_OWNER, "$setgid_group": _SETGID_GROUP, "-": "root"}
 
@@ -74,6 +81,76 @@ def refuse_shared_queue() -> None:
             f"another Postfix is running on the queue in {paths.QUEUE}. Stop that container first, or give each "
             "container a queue volume of its own"
         )
+
+
+def count_messages() -> int:
+    """Return how many messages are in the queue, wherever in it (QSHAPE_README), and have not gone out."""
+    waiting = sum(len(names) for name in _RESTING for _, _, names in os.walk(f"{paths.QUEUE}/{name}"))
+    return waiting + sum(1 for path in _list_moving() if has_recipients(path))
+
+
+def has_pending() -> bool:
+    """Return whether a message is on its way into the queue, or through it."""
+    return bool(list_names(f"{paths.QUEUE}/maildrop")) or any(map(has_recipients, _list_moving()))
+
+
+def _list_moving() -> Iterator[str]:
+    for name in _MOVING:
+        for entry in list_names(f"{paths.QUEUE}/{name}"):
+            yield f"{paths.QUEUE}/{name}/{entry}"
+
+
+def has_recipients(path: str) -> bool:
+    """Return whether a queue file has a recipient who has not got it, as showq(8) reads it; not one that is gone.
+
+    Deliveries mark a recipient as done in the file itself, whether or not a qmgr(8) is there to remove the file.
+    Records are a type, a length (base 128, low first) and text; C has, before the content, where that begins and how
+    long it is; recipients are R before it or, with `sendmail -t`, behind it (global/rec_type.h, global/record.c).
+    """
+    try:
+        with open(path, "rb") as file:
+            return _find_recipient(file)
+    except OSError:
+        return False
+
+
+def _find_recipient(file: BinaryIO) -> bool:
+    content = (0, 0)
+    while kind := file.read(1):
+        text = file.read(_read_length(file))
+        if kind == b"R":
+            return True
+        if kind == b"C":
+            fields = text.split()
+            content = (int(fields[1]), int(fields[4]))
+        elif kind == b"M":
+            file.seek(content[0] + content[1])
+        elif kind == b"E":
+            return False
+    return True  # one that is still being written
+
+
+def _read_length(file: BinaryIO) -> int:
+    length = shift = 0
+    while byte := file.read(1):
+        length |= (byte[0] & 0x7F) << shift
+        shift += 7
+        if not byte[0] & 0x80:
+            break
+    return length
+
+
+def describe_place(mountinfo: str) -> str:
+    """Return what is wrong with where the queue lies, by /proc/self/mountinfo (proc(5)); nothing, on a named volume."""
+    mounts = [fields for line in mountinfo.splitlines() if len(fields := line.split()) > 6]
+    above = [fields for fields in mounts if fields[4] != "/" and f"{paths.QUEUE}/".startswith(f"{fields[4]}/")]
+    if not above:
+        return "in the container's own layer"
+    # The closest one, and of those the last that was mounted, is the one in sight.
+    found = max(enumerate(above), key=lambda pair: (len(pair[1][4]), pair[0]))[1]
+    if found[found.index("-") + 1] == "tmpfs":
+        return "in memory"
+    return "on a volume without a name" if _ANONYMOUS.search(found[3]) else ""
 
 
 def repair_queue() -> list[str]:

@@ -170,6 +170,23 @@ def test_file_that_is_mounted_alone_and_replaced_outside_is_told(engine: Engine,
     file.write_text(PASSWORD)
 
 
+def test_hangup_signal_makes_the_relay_look_at_once(relays: Relays, upstream: Upstream, client: Client) -> None:
+    """The reflex of everyone who ran daemons; it must not stop the mail instead."""
+    relay = relays.start()
+    relay.kill("HUP")
+    wait_until(
+        lambda: (
+            relay.exec(["stat", "-c", "%Y", "/run/authrelay/upkeep.json"]).text
+            > relay.exec(["stat", "-c", "%Y", "/run/authrelay/listeners.json"]).text
+        ),
+        15,
+        "the upkeep should have run",
+    )
+    submit(relay, client)
+    upstream.wait_messages(1)
+    assert relay.container.is_running
+
+
 def test_rotation_works_in_a_hardened_container(relays: Relays, upstream: Upstream, client: Client) -> None:
     """Read-only, and with the four capabilities that a start needs: the upkeep must need no more."""
     relay = relays.start(arguments=[*HARDENED])

@@ -160,6 +160,7 @@ class Upstream:
         tls_minimum: str = "TLSv1.2",
         tls_maximum: str = "TLSv1.3",
         final_reply_delay_seconds: float = 0,
+        final_reply_jitter_seconds: float = 0,
     ) -> None:
         """Behave exactly so from now on; what is not named is good. Hanging sessions are dropped.
 
@@ -175,6 +176,7 @@ class Upstream:
             "tls_minimum": tls_minimum,
             "tls_maximum": tls_maximum,
             "final_reply_delay_seconds": final_reply_delay_seconds,
+            "final_reply_jitter_seconds": final_reply_jitter_seconds,
         }
         if extensions is not None:
             order["extensions"] = list(extensions)

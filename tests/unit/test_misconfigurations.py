@@ -1205,6 +1205,11 @@ CASES: Final = (
         (("MESSAGE_SIZE_LIMIT=25 MB: it is not a size. Write bytes, or a number with k, M or G, for example 25M."),),
     ),
     Case(
+        "drain_timeout",
+        {"DRAIN_TIMEOUT": "soon"},
+        ("DRAIN_TIMEOUT=soon: it is not a duration. Write a number with s, m, h or d, for example 20s.",),
+    ),
+    Case(
         "probe",
         {"PROBE": "maybe"},
         ("PROBE=maybe: it is not one of the words that this setting knows. Write yes, no-login or no.",),
@@ -1356,10 +1361,10 @@ CASES: Final = (
     ),
     Case(
         "name_coming",
-        {"DRAIN_TIMEOUT": "20s"},
+        {"STATUS_LISTEN": "none"},
         (
             (
-                "DRAIN_TIMEOUT: this version of authrelay does not have that setting yet. Remove it, or use a "
+                "STATUS_LISTEN: this version of authrelay does not have that setting yet. Remove it, or use a "
                 "version that has it."
             ),
         ),

@@ -14,11 +14,13 @@ from entrypoint.errors import CommandFailedError
 from entrypoint.services import supervisor
 
 
-def _lose(name: str, mood: int = SupervisorStates.RUNNING) -> tuple[str, int]:
+def _lose(name: str, mood: int = SupervisorStates.RUNNING, *, is_service: bool = True) -> tuple[str, int]:
     """Let a service be lost; return the failure's text and the supervisor's mood then."""
     options: Any = types.SimpleNamespace(mood=mood, loglevel=0, process_group_configs=[])
     root = supervisor._Root(options)
-    process = types.SimpleNamespace(config=types.SimpleNamespace(name=name), ending="exit status 1")
+    process = types.SimpleNamespace(
+        config=types.SimpleNamespace(name=name, autostart=is_service), ending="exit status 1"
+    )
     root._end_all(types.SimpleNamespace(process=process))
     return root.failure, root.options.mood
 
@@ -51,7 +53,14 @@ def test_service_that_is_lost_while_stopping_is_no_failure() -> None:
     assert _lose("postfix", SupervisorStates.SHUTDOWN) == ("", SupervisorStates.SHUTDOWN)
 
 
-@pytest.mark.parametrize(("failure", "status", "word"), [("", 0, "INFO stopped"), ("why", 70, "ERROR why")])
+def test_upkeep_that_cannot_be_started_is_no_end() -> None:
+    """A machine that is out of processes for a while must not end a relay over what can be done later."""
+    assert _lose("upkeep", is_service=False) == ("", SupervisorStates.RUNNING)
+
+
+@pytest.mark.parametrize(
+    ("failure", "status", "word"), [("", 0, "INFO stopped; the queue is empty"), ("why", 70, "ERROR why")]
+)
 def test_end_has_a_status_and_one_line(failure: str, status: int, word: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The last line of a container's log says why it is the last."""
     lines: list[str] = []
@@ -61,6 +70,7 @@ def test_end_has_a_status_and_one_line(failure: str, status: int, word: str, mon
             raise CommandFailedError(failure)
 
     monkeypatch.setattr(supervisor, "supervise", end)
+    monkeypatch.setattr(supervisor, "count_messages", lambda: 0)
     monkeypatch.setattr(supervisor, "write_line", lambda severity, text: lines.append(f"{severity} {text}"))
     assert supervisor.main() == status
     assert lines == [word]

@@ -36,6 +36,8 @@ class Behaviour:
     tls_minimum: str = "TLSv1.2"
     tls_maximum: str = "TLSv1.3"
     final_reply_delay_seconds: float = 0.0
+    # More, chosen anew for each message, from none to this.
+    final_reply_jitter_seconds: float = 0.0
     faults: dict[str, Fault] = dataclasses.field(default_factory=dict)
 
 

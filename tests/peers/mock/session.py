@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import random
 import select
 import socket
 import ssl
@@ -327,7 +328,9 @@ class SmtpSession:
             self._record.messages.append(message)
         code = self._follow_fault("end-of-data", message.data.decode("latin-1"))
         if code is None:
-            self._receive_for(self._state.behaviour.final_reply_delay_seconds)
+            behaviour = self._state.behaviour
+            chance = random.random()  # noqa: S311 - nothing secret
+            self._receive_for(behaviour.final_reply_delay_seconds + chance * behaviour.final_reply_jitter_seconds)
             if len(message.data) > MAX_MESSAGE_BYTES:
                 code = 552
                 self._reply(code, "5.3.4 Message too big")

@@ -1,0 +1,103 @@
+"""Stops Postfix so that nothing is lost and nothing is sent twice. Processes, disk.
+
+TERM to master(8) ends every delivery in its middle: what the upstream took and had not yet confirmed is sent again. So:
+
+1. New sessions are told 421 and closed; those under way go on. (postconf(5) master_service_disable would close the
+   listeners themselves, but master ends the sessions of a service that it closes in their middle.)
+2. What is queued goes on to be delivered until the queue is empty or the window of DRAIN_TIMEOUT has passed.
+3. master alone is ended, by KILL, and the listeners with it. Without it qmgr(8) ends and hands out nothing more, and
+   every other process finishes what it does: a delivery its transaction, whose result it writes into the queue file.
+4. Those that are still there are waited for, however long an upstream takes to confirm; the engine's KILL is the only
+   end to that. Only smtpd(8) is ended when no message is under way in it, for an idle client would hold it for minutes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import time
+from typing import Final
+
+from entrypoint import paths
+from entrypoint.system.files import read_text, write_file
+from entrypoint.system.queue import has_pending
+
+_CLOSED: Final = (
+    ("smtpd_delay_reject", "no"),
+    ("smtpd_client_restrictions", "check_client_access static:{421 4.3.2 this relay is being stopped, try again soon}"),
+)
+_LEAST_SECONDS: Final = 0.3
+"""What a client was just told 250 about must have come into the queue before the queue is called empty."""
+_CLIENT_SECONDS: Final = 3.0
+"""A client that stalls in the middle of a message is waited for so long; it was promised nothing yet."""
+_QUIET_SECONDS: Final = 0.3
+"""From the end of the last cleanup(8), which has the message on disk, to smtpd's 250."""
+
+
+class Drain:
+    """One stop, from its first signal to the end of the last process of Postfix."""
+
+    def __init__(self, window_seconds: float) -> None:
+        self._began_at = time.monotonic()
+        self._window_ends_at = self._began_at + window_seconds
+        self._ended_at = 0.0
+        self._busy_at = 0.0
+
+    def begin(self, master_pid: int) -> None:
+        """Let no new session begin."""
+        main_cf = f"{paths.POSTFIX_CONFIG}/main.cf"
+        write_file(main_cf, close_to_clients(read_text(main_cf) or ""), 0o644)
+        _send(master_pid, signal.SIGHUP)
+
+    def hurry(self) -> None:
+        """Hand out nothing more from now on."""
+        self._window_ends_at = 0.0
+
+    @property
+    def is_handed_out(self) -> bool:
+        """Whether master may be ended: the queue is empty, or its time is over."""
+        now = time.monotonic()
+        return now >= self._window_ends_at or (now >= self._began_at + _LEAST_SECONDS and not has_pending())
+
+    def wait_for(self, pids: set[int]) -> bool:
+        """Return whether a process of Postfix is still at work, among the orphans of master; ends idle sessions."""
+        now = time.monotonic()
+        self._ended_at = self._ended_at or now
+        names = {pid: _find_name(pid) for pid in pids}
+        if "cleanup" in names.values():
+            self._busy_at = now
+        is_idle = now - max(self._busy_at, self._ended_at) >= _QUIET_SECONDS
+        if is_idle or now - self._ended_at >= _CLIENT_SECONDS:
+            for pid, name in names.items():
+                if name == "smtpd":
+                    _send(pid, signal.SIGTERM)
+        return any(names.values())
+
+
+def close_to_clients(main_cf: str) -> str:
+    """Return a main.cf by which smtpd(8) tells every new client to come back later (RFC 5321 section 3.8, 421)."""
+    names = "|".join(name for name, _ in _CLOSED)
+    kept = re.sub(rf"(?m)^({names}) *=", r"# \1 =", main_cf)
+    return kept + "".join(f"{name} = {value}\n" for name, value in _CLOSED)
+
+
+def list_children() -> set[int]:
+    """Return the children of this process (proc(5)): its own, and the orphans that fell to it as the first process."""
+    text = read_text(f"/proc/self/task/{os.getpid()}/children")
+    return {int(word) for word in (text or "").split()}
+
+
+def _find_name(pid: int) -> str:
+    """Return a process's name; nothing for one that has ended."""
+    with contextlib.suppress(OSError):
+        status = read_text(f"/proc/{pid}/stat") or ""
+        name, _, rest = status.partition("(")[2].rpartition(")")
+        return "" if rest.split()[:1] in (["Z"], ["X"], []) else name
+    return ""
+
+
+def _send(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
