@@ -1,0 +1,105 @@
+"""Power loss: whatever is killed, whenever, each message that got its 250 is delivered.
+
+A few rounds here; `make crash` does 200. The seed is printed: AUTHRELAY_SEED repeats a run's choices, not its timing.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from dataclasses import dataclass
+
+from tests.image.conftest import Relays
+from tests.support.engine import Engine, Network
+from tests.support.load import Load, account
+from tests.support.relay import Relay
+from tests.support.upstream import Message, Upstream
+from tests.support.wait import wait_until
+
+ROUNDS = int(os.environ.get("AUTHRELAY_ROUNDS", "6"))
+SEED = int(os.environ.get("AUTHRELAY_SEED", "0")) or random.SystemRandom().randrange(1, 2**31)
+_NOTICED_SECONDS = 1.0
+"""From a kill to the upstream's notice of it, on a busy machine."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kill:
+    """What was killed, and when, in seconds since the epoch."""
+
+    victim: str
+    began_at: float
+    ended_at: float
+
+
+def strike(relay: Relay, victim: str) -> Kill:
+    """Kill -9 the container, master, every process of Postfix, or the log forwarder."""
+    began_at = time.time()
+    if victim == "container":
+        relay.kill("KILL")
+        wait_until(lambda: not relay.container.is_running, 10, "it should be gone")
+    else:
+        patterns = {"master": "^master$", "postfix": "^(master|smtp|smtpd|cleanup|qmgr)$", "forwarder": "forwarder"}
+        name = "cmdline" if victim == "forwarder" else "comm"
+        relay.exec(
+            [
+                "bash",
+                "-c",
+                f"for p in /proc/[0-9]*; do [ ${{p#/proc/}} -gt 1 ] && tr '\\0' ' ' 2>/dev/null <$p/{name} | "
+                f"grep -Eq '{patterns[victim]}' && [ ${{p#/proc/}} != $$ ] && kill -9 ${{p#/proc/}}; done; true",
+            ],
+            check=False,
+        )
+    return Kill(victim=victim, began_at=began_at, ended_at=time.time())
+
+
+def was_in_flight(message: Message, kills: list[Kill]) -> bool:
+    """Whether a kill fell between the message's content and its confirmation, as the upstream saw them."""
+    until = message.final_reply_at or message.received_at
+    return any(
+        message.received_at <= kill.ended_at + _NOTICED_SECONDS and until >= kill.began_at - _NOTICED_SECONDS
+        for kill in kills
+    )
+
+
+def test_nothing_that_was_accepted_is_lost_whatever_is_killed(
+    engine: Engine, network: Network, relays: Relays, upstream: Upstream
+) -> None:
+    """Duplicates are those whose delivery the kill fell into, and no others."""
+    print(f"AUTHRELAY_SEED={SEED}")
+    chance = random.Random(SEED)  # noqa: S311 - nothing secret
+    upstream.behave(final_reply_jitter_seconds=0.2)
+    relay = relays.start(volumes={engine.volume(): "/var/spool/postfix"}, allowed=["."])
+    kills: list[Kill] = []
+    with Load(engine, network, relay.container.name, prefix="crash") as load:
+        for number in range(ROUNDS):
+            load.wait_accepted(len(load.accepted()) + 5)
+            time.sleep(chance.uniform(0, 1.5))
+            kills.append(strike(relay, chance.choice(["container", "container", "master", "postfix", "forwarder"])))
+            if not relay.container.is_running:
+                relay.start()
+            relay.wait_ready(40)
+            if (number + 1) % 20 == 0:
+                print(f"{number + 1} kills, {len(load.accepted())} accepted", flush=True)
+        accepted = load.end()
+    upstream.mend()
+    wait_until(lambda: not flush(relay), 120, "everything should be delivered")
+    arrived = upstream.messages()
+    lost, repeated = account(accepted, arrived)
+    odd = [
+        name
+        for name in repeated
+        if not any(was_in_flight(message, kills) for message in arrived if message.mail_from == name)
+    ]
+    print(f"{len(kills)} kills, {len(accepted)} accepted, {len(lost)} lost, {len(repeated)} repeated, {len(odd)} oddly")
+    assert lost == []
+    assert odd == []
+    relays.made.remove(relay)
+
+
+def flush(relay: Relay) -> int:
+    """Try what waits, and say how much still does."""
+    waiting = len(relay.queue())
+    if waiting:
+        relay.flush()
+    return waiting
