@@ -10,11 +10,14 @@ import os
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from entrypoint import paths
 from entrypoint.diagnosis.judgement import hide_secrets
-from entrypoint.reasons import explain
+from entrypoint.errors import quote_value
+from entrypoint.reasons import explain, find_host
 from entrypoint.system.files import read_text
 from entrypoint.system.log_tap import Attempts, ask_attempts
 from entrypoint.system.processes import finish_command, start_command
@@ -29,7 +32,8 @@ def main(arguments: list[str]) -> int:
         return 64
     lines = finish_command(start_command(("postqueue", "-j")))
     entries = [json.loads(line) for line in lines if line.startswith("{")]
-    secrets = _load_secrets() if entries else ()
+    logins = _load_logins() if entries else ()
+    secrets = [form for login in logins for form in login.secrets]
     for recipient in (recipient for entry in entries for recipient in entry["recipients"]):
         # An upstream may echo a login that it refuses.
         recipient["delay_reason"] = hide_secrets(recipient.get("delay_reason", ""), secrets)
@@ -38,7 +42,8 @@ def main(arguments: list[str]) -> int:
     messages.sort(key=lambda message: -message["age_seconds"])
     # What is no JSON is a remark of postqueue's, such as that the mail system is down.
     sys.stderr.write("".join(f"authrelay: {line}\n" for line in lines if not line.startswith("{")))
-    reasons = describe_reasons(messages, _find_password_age(time.time()) if messages else None)
+    names = {login.host: login.username for login in logins}
+    reasons = describe_reasons(messages, names, _find_password_age(time.time()) if messages else None)
     if arguments:
         sys.stdout.write(json.dumps({"version": 1, "messages": messages, "reasons": reasons}) + "\n")
     else:
@@ -64,17 +69,24 @@ def describe_message(entry: dict[str, Any], now: float, attempts: Attempts | Non
     }
 
 
-def describe_reasons(messages: list[dict[str, Any]], password_age_seconds: float | None) -> list[dict[str, Any]]:
-    """Return each distinct reason with how many messages wait for it, and the sentence that says what to do."""
+def describe_reasons(
+    messages: list[dict[str, Any]], usernames: Mapping[str, str], password_age_seconds: float | None
+) -> list[dict[str, Any]]:
+    """Return each distinct reason with how many messages wait for it, and the sentence that says what to do.
+
+    `usernames`: who logs in, by the upstream's host.
+    """
     counted = Counter(reason for message in messages for reason in message["reasons"])
     described = []
     for reason, count in counted.most_common():
         advice = explain(reason)
-        remedy = advice.remedy
+        meaning, remedy = advice.meaning, advice.remedy
+        if advice.step == "auth" and (username := usernames.get(find_host(reason) or "")):
+            meaning += f" (as '{quote_value(username)}')"
         if advice.step == "auth" and password_age_seconds is not None:
             remedy += f"; the password file last changed {format_age(password_age_seconds)} ago"
         described.append(
-            {"reason": reason, "messages": count, "step": advice.step, "meaning": advice.meaning, "remedy": remedy}
+            {"reason": reason, "messages": count, "step": advice.step, "meaning": meaning, "remedy": remedy}
         )
     return described
 
@@ -121,12 +133,27 @@ def format_age(seconds: float) -> str:
     return " ".join(shown)
 
 
-def _load_secrets() -> tuple[str, ...]:
-    """Return the passwords in Postfix's table, each also as PLAIN sends it."""
+@dataclass(frozen=True, kw_only=True)
+class _Login:
+    """A line of Postfix's password table."""
+
+    host: str
+    username: str
+    password: str = field(repr=False)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The password, and what PLAIN sends."""
+        return self.password, f"\0{self.username}\0{self.password}"
+
+
+def _load_logins() -> tuple[_Login, ...]:
     found = []
     for line in (read_text(f"{paths.POSTFIX_CONFIG}/sasl_passwd") or "").splitlines():
-        username, _, password = line.partition(" ")[2].partition(":")
-        found += [password, f"\0{username}\0{password}"]
+        nexthop, _, login = line.partition(" ")
+        username, _, password = login.partition(":")
+        host = nexthop[1:].partition("]")[0] if nexthop.startswith("[") else nexthop.partition(":")[0]
+        found.append(_Login(host=host, username=username, password=password))
     return tuple(found)
 
 

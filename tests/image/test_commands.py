@@ -181,7 +181,7 @@ def test_queue_says_why_mail_waits_and_what_to_do(relays: Relays, upstream: Upst
     wait_until(lambda: "535 5.7.8" in relay.exec(["authrelay", "queue"]).text, 20, "the reason should be listed")
     shown = relay.exec(["authrelay", "queue"]).text
     assert "a@example.test  example.com (2 recipients)" in shown
-    assert "1 waiting: the upstream refuses the user name or the password." in shown
+    assert "1 waiting: the upstream refuses the user name or the password (as 'relay@example.test')." in shown
     assert "Check RELAYHOST_USERNAME and RELAYHOST_PASSWORD" in shown
     assert "the password file last changed " in shown
     listed = json.loads(relay.exec(["authrelay", "queue", "--json"]).text)

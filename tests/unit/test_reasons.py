@@ -85,8 +85,9 @@ def test_queue_counts_each_reason_once_a_message() -> None:
         entry, now=1_000 + 3 * 3600 + 12 * 60, attempts=Attempts(since=1_000, by_queue_id={"4FABC": 7})
     )
     assert message["recipient_domains"] == {"example.com": 2}
-    (described,) = describe_reasons([message], password_age_seconds=3 * 86400)
+    (described,) = describe_reasons([message], {"mail.example.com": "me@example.com"}, password_age_seconds=3 * 86400)
     assert (described["messages"], described["step"]) == (1, "auth")
+    assert described["meaning"] == "the upstream refuses the user name or the password (as 'me@example.com')"
     assert described["remedy"].endswith("the password file last changed 3 d ago")
     assert render_queue([message], [described]).splitlines()[:4] == [
         "QUEUE ID  AGE         ATTEMPTS  BYTES  STATE     FROM  TO",
