@@ -4,7 +4,9 @@ TERM to master(8) ends every delivery in its middle: what the upstream took and 
 
 1. New sessions are told 421 and closed; those under way go on. (postconf(5) master_service_disable would close the
    listeners themselves, but master ends the sessions of a service that it closes in their middle.)
-2. What is queued goes on to be delivered until the queue is empty or the window of DRAIN_TIMEOUT has passed.
+2. What is queued goes on to be delivered until the queue is empty or the window of DRAIN_TIMEOUT has passed. In its
+   last second qmgr(8) is held, so that the deliveries handed out last come past what they need of master: a new one
+   asks tlsmgr(8) and scache(8) before its handshake, and would ask for many seconds when they have gone.
 3. master alone is ended, by KILL, and the listeners with it. Without it qmgr(8) ends and hands out nothing more, and
    every other process finishes what it does: a delivery its transaction, whose result it writes into the queue file.
 4. Those that are still there are waited for, however long an upstream takes to confirm; the engine's KILL is the only
@@ -30,6 +32,7 @@ _CLOSED: Final = (
 )
 _LEAST_SECONDS: Final = 0.3
 """What a client was just told 250 about must have come into the queue before the queue is called empty."""
+_SETTLING_SECONDS: Final = 1.0
 _CLIENT_SECONDS: Final = 3.0
 """A client that stalls in the middle of a message is waited for so long; it was promised nothing yet."""
 _QUIET_SECONDS: Final = 0.3
@@ -42,11 +45,14 @@ class Drain:
     def __init__(self, window_seconds: float) -> None:
         self._began_at = time.monotonic()
         self._window_ends_at = self._began_at + window_seconds
+        self._settled_at: float | None = None
+        self._master_pid = 0
         self._ended_at = 0.0
         self._busy_at = 0.0
 
     def begin(self, master_pid: int) -> None:
         """Let no new session begin."""
+        self._master_pid = master_pid
         main_cf = f"{paths.POSTFIX_CONFIG}/main.cf"
         write_file(main_cf, close_to_clients(read_text(main_cf) or ""), 0o644)
         _send(master_pid, signal.SIGHUP)
@@ -55,11 +61,17 @@ class Drain:
         """Hand out nothing more from now on."""
         self._window_ends_at = 0.0
 
-    @property
-    def is_handed_out(self) -> bool:
-        """Whether master may be ended: the queue is empty, or its time is over."""
+    def hand_out(self) -> bool:
+        """Return whether master may be ended: the queue is empty, or its time is over. Holds qmgr before that."""
         now = time.monotonic()
-        return now >= self._window_ends_at or (now >= self._began_at + _LEAST_SECONDS and not has_pending())
+        if now >= self._began_at + _LEAST_SECONDS and not has_pending():
+            return True
+        if self._settled_at is None and now >= self._window_ends_at - _SETTLING_SECONDS:
+            self._settled_at = now + _SETTLING_SECONDS
+            for pid in list_children(self._master_pid):
+                if _find_name(pid) == "qmgr":
+                    _send(pid, signal.SIGSTOP)
+        return self._settled_at is not None and now >= self._settled_at
 
     def wait_for(self, pids: set[int]) -> bool:
         """Return whether a process of Postfix is still at work, among the orphans of master; ends idle sessions."""
@@ -73,6 +85,9 @@ class Drain:
             for pid, name in names.items():
                 if name == "smtpd":
                     _send(pid, signal.SIGTERM)
+        for pid, name in names.items():
+            if name == "qmgr":  # it may be held; whoever waits for its answer goes on when it is gone
+                _send(pid, signal.SIGKILL)
         return any(names.values())
 
 
@@ -83,9 +98,9 @@ def close_to_clients(main_cf: str) -> str:
     return kept + "".join(f"{name} = {value}\n" for name, value in _CLOSED)
 
 
-def list_children() -> set[int]:
-    """Return the children of this process (proc(5)): its own, and the orphans that fell to it as the first process."""
-    text = read_text(f"/proc/self/task/{os.getpid()}/children")
+def list_children(pid: int) -> set[int]:
+    """Return the children of a process (proc(5)); those of the first one are its own, and all orphans."""
+    text = read_text(f"/proc/{pid}/task/{pid}/children")
     return {int(word) for word in (text or "").split()}
 
 

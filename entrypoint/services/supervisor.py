@@ -108,7 +108,7 @@ class _Root(Supervisor):  # type: ignore[misc] # supervisor has no types
         if self.options.mood < SupervisorStates.RUNNING:
             return
         if self._drain is not None:
-            if self._drain.is_handed_out:
+            if self._drain.hand_out():
                 self.options.mood = SupervisorStates.SHUTDOWN
             return
         if self.options.take_call():
@@ -139,7 +139,7 @@ class _Root(Supervisor):  # type: ignore[misc] # supervisor has no types
         """Stop the next service; the forwarder only when the last process of Postfix, which may log, has ended."""
         if self.stop_groups and self.stop_groups[-1].config.name == _FORWARDER:
             self._drain = self._drain or Drain(0)
-            if self._drain.wait_for(list_children() - {process.pid for process in self._list_processes()}):
+            if self._drain.wait_for(list_children(os.getpid()) - {process.pid for process in self._list_processes()}):
                 return
         super().ordered_stop_groups_phase_1()
 

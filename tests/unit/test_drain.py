@@ -142,33 +142,68 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> _Clock:
     return made
 
 
-def test_queue_is_handed_out_when_it_is_empty_or_its_time_is_over(clock: _Clock, queue: pathlib.Path) -> None:
-    """Not in the first moment, in which what a client was just promised may not be there yet."""
-    one = Drain(4)
-    assert not one.is_handed_out
-    clock.now += 0.4
-    assert one.is_handed_out
-    (queue / "active" / "1").write_bytes(_make_file())
-    assert not one.is_handed_out
-    clock.now += 3.7
-    assert one.is_handed_out
-    other = Drain(4)
-    other.hurry()
-    assert other.is_handed_out
-
-
 @pytest.fixture
 def processes(monkeypatch: pytest.MonkeyPatch) -> dict[int, str]:
-    """The processes that there are, by id; TERM ends one."""
+    """The processes that there are, by id; TERM and KILL end one."""
     running: dict[int, str] = {}
     monkeypatch.setattr(drain, "_find_name", lambda pid: running.get(pid, ""))
 
     def kill(pid: int, number: int) -> None:
-        assert number == signal.SIGTERM
-        del running[pid]
+        if number == signal.SIGSTOP:
+            running[pid] += " (held)"
+        elif number != signal.SIGHUP:
+            assert running.pop(pid) in ("smtpd", "qmgr")
 
     monkeypatch.setattr(os, "kill", kill)
     return running
+
+
+def test_queue_is_handed_out_when_it_is_empty_or_its_time_is_over(
+    clock: _Clock, queue: pathlib.Path, processes: dict[int, str]
+) -> None:
+    """Not in the first moment, in which what a client was just promised may not be there yet."""
+    one = Drain(4)
+    assert not one.hand_out()
+    clock.now += 0.4
+    assert one.hand_out()
+    (queue / "active" / "1").write_bytes(_make_file())
+    for _ in range(35):
+        assert not one.hand_out()
+        clock.now += 0.1
+    clock.now += 0.3
+    assert one.hand_out()
+    assert processes == {}
+
+
+def test_queue_manager_is_held_before_master_ends(
+    clock: _Clock, queue: pathlib.Path, processes: dict[int, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A delivery that begins when tlsmgr has gone asks for it for ten seconds, and the engine's patience is over."""
+    (queue / "active" / "1").write_bytes(_make_file())
+    monkeypatch.setattr(drain, "list_children", lambda pid: {7, 8} if pid == 5 else set())
+    monkeypatch.setattr(drain, "write_file", lambda *_: None)
+    monkeypatch.setattr(drain, "read_text", lambda _: "")
+    processes.update({5: "master", 7: "qmgr", 8: "smtp"})
+    one = Drain(4)
+    one.begin(5)
+    clock.now += 2.9
+    assert not one.hand_out()
+    assert processes[7] == "qmgr"
+    clock.now += 0.2
+    assert not one.hand_out()
+    assert processes == {5: "master", 7: "qmgr (held)", 8: "smtp"}
+    clock.now += 1
+    assert one.hand_out()
+
+
+def test_second_signal_leaves_time_only_to_settle(clock: _Clock, queue: pathlib.Path) -> None:
+    """An impatient person waits a second, and for what is under way."""
+    (queue / "active" / "1").write_bytes(_make_file())
+    one = Drain(30)
+    one.hurry()
+    assert not one.hand_out()
+    clock.now += 1
+    assert one.hand_out()
 
 
 def test_delivery_is_waited_for_and_never_ended(clock: _Clock, processes: dict[int, str]) -> None:
