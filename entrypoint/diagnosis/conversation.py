@@ -6,17 +6,29 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from entrypoint.diagnosis.judgement import hide_secrets
-from entrypoint.diagnosis.steps import Broken, Step, break_as_postfix
+from entrypoint.diagnosis.steps import Broken, Step
 from entrypoint.errors import quote_value
 from entrypoint.system.smtp_session import Reply, SessionError, SmtpSession
 
-_PHASES = {
-    "greeting": "receiving the initial server greeting",
-    "starttls": "performing the STARTTLS handshake",
-    "sender": "sending MAIL FROM",
-    "recipient": "sending RCPT TO",
+_AGAIN = "It is tried again by itself"
+_SILENCES = {
+    "greeting": (
+        "takes the connection and does not greet",
+        "It may be overloaded or refuse this address; or check the port in RELAYHOST: 465 is implicit TLS, 587 and 25 "
+        "are STARTTLS",
+    ),
+    "ehlo": ("does not answer our EHLO", f"{_AGAIN}; if it lasts, it may mind our name: MYHOSTNAME"),
+    "starttls": ("does not answer STARTTLS", f"{_AGAIN}; if it lasts, use port 465 in RELAYHOST"),
+    "handshake": (
+        "breaks off in the TLS handshake",
+        f"{_AGAIN}; if it lasts, a firewall that looks into TLS may be on the way, or the port speaks no TLS",
+    ),
+    "ehlo-again": ("does not answer our EHLO inside TLS", _AGAIN),
+    "auth": ("stops answering at the login", f"{_AGAIN}; some upstreams do so after too many logins that failed"),
+    "sender": ("stops answering when it is told the sender", _AGAIN),
+    "recipient": ("stops answering when it is told the recipient", _AGAIN),
 }
-"""Postfix's words for where a conversation ended; until the login is done they stay at the EHLO handshake."""
+"""What it means that a server says nothing more, by step; Postfix's own words do not tell them apart."""
 
 
 class Conversation:
@@ -77,10 +89,9 @@ class Conversation:
 
     def explain_silence(self, name: str, error: SessionError) -> Broken:
         """Return what it means that a reply did not come, or was none."""
-        phase = _PHASES.get(name, "performing the EHLO handshake")
-        what = "conversation with {} timed out" if error.kind == "silent" else "lost connection with {}"
+        what, remedy = _SILENCES[name]
         said = f"'{quote_value(self.clean(str(error)))}'" if error.kind == "odd" else str(error)
-        return break_as_postfix(name, f"{what.format(self.place)} while {phase}", said)
+        return Broken(name, f"the upstream {what} ({said})", remedy)
 
     def hang_up(self) -> None:
         """Close the session."""

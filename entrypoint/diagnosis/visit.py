@@ -143,6 +143,8 @@ class Visit:
             )
         # RFC 7435; smtp(8) does so only where there is no password to lose and the message has waited before.
         later = "; mail goes IN THE CLEAR when it has waited" if self._level is TlsLevel.MAY and not way.login else ""
+        if error.kind in ("silent", "closed") and not later:
+            return self._conversation.explain_silence("handshake", error)
         return break_as_postfix("handshake", "Cannot start TLS: handshake failure", f"{error}{later}")
 
     def _greet(self) -> None:
