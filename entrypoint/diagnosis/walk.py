@@ -8,7 +8,8 @@ from typing import Final
 
 from entrypoint.diagnosis.steps import ADDRESS, Broken, Step, break_as_postfix
 from entrypoint.diagnosis.visit import Visit, Way
-from entrypoint.system.smtp_session import SessionError, SmtpSession, connect, find_addresses
+from entrypoint.system.resolver import find_addresses
+from entrypoint.system.smtp_session import SessionError, SmtpSession, connect
 
 MOST_ADDRESSES: Final = 8
 """More than Postfix tries of an upstream in one delivery (postconf(5) smtp_mx_address_limit), and each is a login."""
@@ -49,12 +50,15 @@ class Walk:
     def _resolve(self) -> tuple[str, ...]:
         way = self._way
         try:
-            addresses = find_addresses(way.host, way.protocols, way.timeout_seconds)
-        except SessionError as error:
-            # What the resolver says in the end where it does not answer.
-            words = "Temporary failure in name resolution" if error.kind == "silent" else str(error)
-            words = f"unable to look up host {way.host}: {words}"
-            raise break_as_postfix("resolve", words, f"{error}; {way.protection.resolver}") from error
+            addresses = find_addresses(way.host, way.timeout_seconds, way.protocols)
+        except OSError as error:
+            said = reason = error.strerror or str(error)
+            if isinstance(error, TimeoutError):
+                said = f"no name server answered within {way.timeout_seconds:g} s"
+                # What the resolver says in the end where it does not answer.
+                reason = "Temporary failure in name resolution"
+            words = f"unable to look up host {way.host}: {reason}"
+            raise break_as_postfix("resolve", words, f"{said}; {way.protection.resolver}") from error
         if not way.nexthop.is_address:
             detail = f"{way.host} is {', '.join(addresses)}{way.remark_on_name}"
             self._report(Step(name="resolve", is_ok=True, detail=detail, is_notable=bool(way.remark_on_name)))

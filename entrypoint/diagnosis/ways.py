@@ -30,6 +30,7 @@ from entrypoint.diagnosis.walk import MOST_ADDRESSES, Walk
 from entrypoint.errors import CommandFailedError, quote_value
 from entrypoint.system.files import read_text
 from entrypoint.system.permissions import may_postfix_read
+from entrypoint.system.resolver import describe_resolver
 from entrypoint.system.tables import query_table
 
 
@@ -95,7 +96,7 @@ class _Planner:
         self._values = configuration.values
         self._postfix = SecondOpinion(configuration, nexthop, timeout_seconds)
         self._timeout_seconds = timeout_seconds
-        self._resolver = describe_resolver(read_text("/etc/resolv.conf") or "")
+        self._resolver = describe_resolver()
         self._rule: TlsRule | None = None
         self._table = "TLS_POLICY_TABLE"
         self.level = TlsLevel.NONE
@@ -244,15 +245,6 @@ class _Planner:
         first = f"'{authorities.members[0].subject}'"
         more = f" and {len(authorities.members) - 1} others" if len(authorities.members) > 1 else ""
         return f"{first}{more} of {setting}"
-
-
-def describe_resolver(text: str) -> str:
-    """Return which name servers and search domains resolv.conf(5) has."""
-    lines = [line.split() for line in text.splitlines()]
-    servers = [words[1] for words in lines if words[:1] == ["nameserver"] and len(words) > 1]
-    searched = [word for words in lines if words[:1] == ["search"] for word in words[1:]]
-    what = f"resolv.conf has nameserver {', '.join(servers)}" if servers else "resolv.conf has no nameserver"
-    return what + (f", search {' '.join(searched)}" if searched else "")
 
 
 def find_blind_spot(host: str, lookup: str, hosts: str) -> str:

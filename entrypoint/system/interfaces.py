@@ -1,4 +1,7 @@
-"""What the kernel says of this container's networks, and what names resolve to. Reads /proc/net; DNS."""
+"""What the kernel says of this container's networks, and what names resolve to. Reads /proc/net; DNS.
+
+Uses `resolver`, so that a start does not wait for name servers.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,15 @@ import ipaddress
 import socket
 from typing import Final
 
+from entrypoint.system.resolver import find_addresses
+
 _UP: Final = 0x1
 _GATEWAY: Final = 0x2
 _REJECT: Final = 0x200
 _LOCAL: Final = 0x80000000
 """Flags of linux/route.h and linux/ipv6_route.h."""
+_LOOK_UP_SECONDS: Final = 5.0
+"""As long as the C library gives one name server (resolv.conf(5), `timeout`)."""
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -72,7 +79,6 @@ def read_host_name() -> str:
 def resolve_name(name: str) -> tuple[Address, ...]:
     """Return the addresses of a name, none where it does not resolve now."""
     try:
-        answers = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+        return tuple(map(ipaddress.ip_address, find_addresses(name, _LOOK_UP_SECONDS)))
     except OSError:
         return ()
-    return tuple(dict.fromkeys(ipaddress.ip_address(answer[4][0]) for answer in answers))

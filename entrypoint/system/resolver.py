@@ -5,6 +5,7 @@ A look-up cannot be ended, only left behind: it has a thread of its own, which e
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from typing import Any, Final
@@ -50,13 +51,30 @@ def look_up(host: str, port: int | None, family: socket.AddressFamily, timeout_s
     return tuple(dict.fromkeys(found))
 
 
+def find_addresses(host: str, timeout_seconds: float, protocols: str = "all") -> tuple[str, ...]:
+    """Return a name's addresses of the families in `protocols` (inet_protocols), each once; raise as `look_up`."""
+    family = {"ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}.get(protocols, socket.AF_UNSPEC)
+    return tuple(dict.fromkeys(str(answer[4][0]) for answer in look_up(host, None, family, timeout_seconds)))
+
+
 def describe_name_servers() -> str:
     """Return who is asked for names, for a sentence: `name server 192.0.2.53 (/etc/resolv.conf)`."""
-    servers: list[str] = []
-    try:
-        with open(paths.RESOLV_CONF, encoding="utf-8", errors="replace") as file:
-            words = [line.split() for line in file]
-        servers = [one[1] for one in words if one[:1] == ["nameserver"] and len(one) > 1]
-    except OSError:  # without the file, too, it is the default
-        pass
-    return f"name server {' or '.join(servers or [_DEFAULT_SERVER])} ({paths.RESOLV_CONF})"
+    return f"name server {' or '.join(_read_servers() or [_DEFAULT_SERVER])} ({paths.RESOLV_CONF})"
+
+
+def describe_resolver() -> str:
+    """Return which name servers and search domains there are: `resolv.conf has nameserver 192.0.2.53, search x`."""
+    servers, searched = _read_servers(), [word for words in _read_words("search") for word in words]
+    what = f"resolv.conf has nameserver {', '.join(servers)}" if servers else "resolv.conf has no nameserver"
+    return what + (f", search {' '.join(searched)}" if searched else "")
+
+
+def _read_servers() -> list[str]:
+    return [words[0] for words in _read_words("nameserver")]
+
+
+def _read_words(keyword: str) -> list[list[str]]:
+    """Return what follows a keyword of resolv.conf(5) on each of its lines; without the file it is nothing."""
+    with contextlib.suppress(OSError), open(paths.RESOLV_CONF, encoding="utf-8", errors="replace") as file:
+        return [words[1:] for line in file if (words := line.split())[:1] == [keyword] and len(words) > 1]
+    return []

@@ -9,7 +9,6 @@ import contextlib
 import re
 import socket
 import ssl
-import threading
 import time
 import warnings
 from dataclasses import dataclass
@@ -158,32 +157,6 @@ class SmtpSession:
             self._buffer += received
         line, _, self._buffer = self._buffer.partition(b"\n")
         return line.rstrip(b"\r").decode("utf-8", "replace")
-
-
-def find_addresses(host: str, protocols: str, timeout_seconds: float) -> tuple[str, ...]:
-    """Return the addresses of a name, of the families in `protocols` (inet_protocols); raise SessionError for none.
-
-    The C library waits for name servers as long as resolv.conf says, and cannot be interrupted: who asks is a thread
-    that is left behind.
-    """
-    family = {"ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}.get(protocols, socket.AF_UNSPEC)
-    found: list[str] = []
-    errors: list[OSError | UnicodeError] = []
-
-    def ask() -> None:
-        try:
-            found.extend(str(answer[4][0]) for answer in socket.getaddrinfo(host, None, family, socket.SOCK_STREAM))
-        except (OSError, UnicodeError) as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(timeout_seconds)
-    if errors:
-        raise SessionError("unreachable", getattr(errors[0], "strerror", None) or str(errors[0])) from errors[0]
-    if thread.is_alive():
-        raise SessionError("silent", f"no name server answered within {timeout_seconds:g} s")
-    return tuple(dict.fromkeys(found))
 
 
 def connect(address: str, port: int, timeout_seconds: float) -> SmtpSession:

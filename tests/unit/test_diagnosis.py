@@ -40,10 +40,10 @@ from entrypoint.diagnosis.protection import Protection
 from entrypoint.diagnosis.report import Result, find_status, make_json, render_end, render_step
 from entrypoint.diagnosis.steps import STATUSES, STEPS, Broken, Step, break_as_postfix, name_for_fallback
 from entrypoint.diagnosis.walk import Walk
-from entrypoint.diagnosis.ways import describe_resolver, find_blind_spot
+from entrypoint.diagnosis.ways import find_blind_spot
 from entrypoint.reasons import STEPS as REASON_STEPS
 from entrypoint.system.finger import Opinion, parse_opinion
-from entrypoint.system.smtp_session import TLS_VERSIONS, Handshake, SessionError, TlsOrder, find_addresses
+from entrypoint.system.smtp_session import TLS_VERSIONS, Handshake, SessionError, TlsOrder
 from tests.support.authorities import Authority
 from tests.support.hierarchies import make_signed
 
@@ -245,13 +245,6 @@ def test_remedy_for_the_fallback_names_its_settings() -> None:
         "Check FALLBACK_RELAYHOST_USERNAME and FALLBACK_RELAYHOST_PASSWORD, FALLBACK_RELAYHOST=[x]:587, "
         "RELAYHOST_TLS, RELAYHOST_CA_FILE"
     )
-
-
-def test_resolver_is_told_in_a_few_words() -> None:
-    """What resolv.conf says is the first thing that anybody asks."""
-    text = "# x\nnameserver 10.0.0.1\nsearch a.test b.test\nnameserver 10.0.0.2\n"
-    assert describe_resolver(text) == "resolv.conf has nameserver 10.0.0.1, 10.0.0.2, search a.test b.test"
-    assert describe_resolver("") == "resolv.conf has no nameserver"
 
 
 def test_name_of_etc_hosts_is_told_where_postfix_does_not_see_it() -> None:
@@ -486,10 +479,14 @@ def test_name_server_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.
     """The C library waits as long as resolv.conf says, and who is at a terminal must not."""
     is_over = threading.Event()
     monkeypatch.setattr("socket.getaddrinfo", lambda *_: [is_over.wait(30)][:0])
-    with pytest.raises(SessionError, match=r"no name server answered within 0\.05 s") as caught:
-        find_addresses(HOST, "all", 0.05)
+    way: Any = SimpleNamespace(
+        host=HOST, protocols="all", timeout_seconds=0.05, protection=SimpleNamespace(resolver="resolv.conf has x")
+    )
+    steps: list[Step] = []
+    Walk(way, steps.append).go()
     is_over.set()
-    assert caught.value.kind == "silent"
+    assert [(step.name, step.is_ok) for step in steps] == [("resolve", False)]
+    assert "no name server answered within 0.05 s; resolv.conf has x" in steps[0].detail
 
 
 def test_expired_authority_is_named() -> None:

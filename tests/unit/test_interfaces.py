@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import socket
+import threading
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -136,6 +138,17 @@ def test_name_that_does_not_resolve_has_no_addresses(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     assert resolve_name("proxy.example.com") == ()
+
+
+def test_name_server_that_does_not_answer_does_not_hold_up_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The C library waits for minutes where several name servers are named, and Compose gives up before."""
+    is_over = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: [is_over.wait(30)][:0])
+    monkeypatch.setattr(interfaces, "_LOOK_UP_SECONDS", 0.05)
+    begin = time.monotonic()
+    assert resolve_name("proxy.example.com") == ()
+    assert time.monotonic() - begin < 5
+    is_over.set()
 
 
 def test_name_has_each_of_its_addresses_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,13 @@ from entrypoint.system import download as download_module
 from entrypoint.system.connection import ConnectError, Deadline, connect
 from entrypoint.system.download import DownloadError, download
 from entrypoint.system.issuers import IssuerError, fetch_issuer
-from entrypoint.system.resolver import LookUpTimeoutError, describe_name_servers, look_up
+from entrypoint.system.resolver import (
+    LookUpTimeoutError,
+    describe_name_servers,
+    describe_resolver,
+    find_addresses,
+    look_up,
+)
 
 RESOLV_CONF = (
     "# by the engine\nsearch example.com\nnameserver 192.0.2.53\nnameserver 2001:db8::53 # two\noptions edns0\n"
@@ -118,6 +124,40 @@ def test_without_a_name_server_it_is_the_default(text: str | None, resolv_conf: 
     if text is not None:
         resolv_conf.write_text(text)
     assert describe_name_servers() == f"name server 127.0.0.1 ({resolv_conf})"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "# x\nnameserver 10.0.0.1\nsearch a.test b.test\nnameserver 10.0.0.2 # y\n",
+            "resolv.conf has nameserver 10.0.0.1, 10.0.0.2, search a.test b.test",
+        ),
+        ("", "resolv.conf has no nameserver"),
+    ],
+)
+def test_resolver_is_told_in_a_few_words(text: str, words: str, resolv_conf: pathlib.Path) -> None:
+    """What resolv.conf says is the first thing that anybody asks."""
+    resolv_conf.write_text(text)
+    assert describe_resolver() == words
+
+
+@pytest.mark.parametrize(
+    ("protocols", "family"), [("ipv4", socket.AF_INET), ("ipv6", socket.AF_INET6), ("all", socket.AF_UNSPEC)]
+)
+def test_only_families_that_postfix_uses_are_looked_up(
+    protocols: str, family: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With INET_PROTOCOLS=ipv4 it would never try the other address."""
+    asked = []
+
+    def find(_host: str, _port: object, wanted: int, *_: object) -> list[Any]:
+        asked.append(wanted)
+        return answer("192.0.2.1", "192.0.2.1")("", 0)
+
+    monkeypatch.setattr(socket, "getaddrinfo", find)
+    assert find_addresses("smtp.example.com", 5, protocols) == ("192.0.2.1",)
+    assert asked == [family]
 
 
 def test_dead_first_address_leaves_time_for_the_next(listener: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
