@@ -8,7 +8,7 @@ from typing import Final
 
 from entrypoint.config.nexthop import Nexthop
 from entrypoint.config.tls import TlsLevel, TlsRule
-from entrypoint.system.smtp_session import TLS_VERSIONS
+from entrypoint.system.handshake import TLS_VERSIONS
 
 _TABLE_LIMIT: Final = re.compile(r"[\s,]+")
 

@@ -13,7 +13,8 @@ from entrypoint.diagnosis.judgement import Trust, judge_chain, judge_fingerprint
 from entrypoint.diagnosis.steps import Broken, Step
 from entrypoint.errors import quote_value
 from entrypoint.system.finger import Opinion
-from entrypoint.system.smtp_session import Handshake, SessionError, SmtpSession, TlsOrder
+from entrypoint.system.handshake import Handshake, TlsOrder
+from entrypoint.system.smtp_session import SessionError, SmtpSession
 
 _DANE = frozenset({TlsLevel.DANE, TlsLevel.DANE_ONLY})
 

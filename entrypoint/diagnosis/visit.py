@@ -13,14 +13,9 @@ from entrypoint.diagnosis.login import Login, log_in
 from entrypoint.diagnosis.protection import Protection
 from entrypoint.diagnosis.steps import Broken, Step, break_as_postfix
 from entrypoint.errors import quote_value
-from entrypoint.system.smtp_session import (
-    Handshake,
-    SessionError,
-    SmtpSession,
-    connect,
-    greets_in_the_clear,
-    speaks_tls_at_once,
-)
+from entrypoint.system.connection import Deadline
+from entrypoint.system.handshake import Handshake, speaks_tls_at_once
+from entrypoint.system.smtp_session import SessionError, SmtpSession, connect, greets_in_the_clear
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +130,7 @@ class Visit:
         way, address = self._way, self._conversation.address
         if error.handshake and error.handshake.asks_for_certificate and "ALERT" in str(error):
             return explain_refusal(error)
-        if way.uses_implicit_tls and greets_in_the_clear(address, way.nexthop.port, way.timeout_seconds):
+        if way.uses_implicit_tls and greets_in_the_clear(address, way.nexthop.port, Deadline(way.timeout_seconds)):
             return Broken(
                 "handshake",
                 f"the upstream greets in the clear on port {way.nexthop.port}, where Postfix begins TLS at once",
@@ -168,7 +163,7 @@ class Visit:
             )
         if not way.uses_implicit_tls:
             conversation.hang_up()
-            if speaks_tls_at_once(conversation.address, way.nexthop.port, way.timeout_seconds):
+            if speaks_tls_at_once(conversation.address, way.nexthop.port, Deadline(way.timeout_seconds)):
                 return Broken(
                     "greeting",
                     f"the upstream waits for TLS on port {way.nexthop.port}, where Postfix waits for a greeting",

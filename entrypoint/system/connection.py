@@ -1,16 +1,20 @@
-"""Connects to the first address of a name that answers, all of it before one deadline. Network.
+"""Connects to the first address of a name that answers, and reads lines, all of it before one deadline. Network.
 
 Uses `resolver`, since the look-up of the name is a part of the way.
 """
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from entrypoint.system.resolver import look_up
+
+_MOST_LINES: Final = 200
+_MOST_LINE_BYTES: Final = 8192
 
 
 class ConnectError(OSError):
@@ -19,6 +23,10 @@ class ConnectError(OSError):
     def __init__(self, reasons: dict[str, OSError]) -> None:
         super().__init__(", ".join(f"{address}: {error}" for address, error in reasons.items()))
         self.reasons = reasons
+
+
+class EndlessReplyError(ConnectionError):
+    """What was said has no end, so that whoever said it speaks another protocol."""
 
 
 class Deadline:
@@ -34,6 +42,45 @@ class Deadline:
         if left <= 0:
             raise TimeoutError
         return left
+
+    def shorten(self, seconds: float) -> Deadline:
+        """Return a deadline that ends with this one, or in so many seconds where that is sooner."""
+        return Deadline(min(self._ends_at - time.monotonic(), seconds))
+
+
+class LineReader:
+    """Reads what the other end says, line by line."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self.rest = b""
+        """What came after the last line that was read."""
+
+    def read_reply(self, deadline: Deadline, goes_on: Callable[[bytes], object]) -> list[bytes]:
+        """Return lines up to the first that does not go on; raise OSError, EndlessReplyError for far too much."""
+        lines = [self.read_line(deadline)]
+        while goes_on(lines[-1]):
+            if len(lines) == _MOST_LINES:
+                raise EndlessReplyError("a reply without an end")
+            lines.append(self.read_line(deadline))
+        return lines
+
+    def read_line(self, deadline: Deadline) -> bytes:
+        """Return the next line, without its end; raise as `read_reply`."""
+        while b"\n" not in self.rest:
+            if len(self.rest) > _MOST_LINE_BYTES:
+                raise EndlessReplyError("a line without an end")
+            self.receive(deadline)
+        line, _, self.rest = self.rest.partition(b"\n")
+        return line.rstrip(b"\r")
+
+    def receive(self, deadline: Deadline) -> None:
+        """Wait until more has come; raise OSError."""
+        self._connection.settimeout(deadline.left())
+        received = self._connection.recv(4096)
+        if not received:
+            raise ConnectionError("in the middle of a line" if self.rest else "without a word")
+        self.rest += received
 
 
 def connect(
@@ -52,6 +99,13 @@ def connect(
         except OSError as error:
             reasons[address] = error
     raise ConnectError(reasons)
+
+
+def read_greeting(host: str, port: int, deadline: Deadline) -> bytes:
+    """Return the first line that a server says unasked, in the clear; empty where none comes."""
+    with contextlib.suppress(OSError), connect(host, port, deadline) as connection:
+        return LineReader(connection).read_line(deadline)
+    return b""
 
 
 def _open(

@@ -6,7 +6,6 @@ way there, `resolver` for who was asked.
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
 import re
 import socket
@@ -15,8 +14,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from entrypoint.errors import UnavailableError, quote_value
-from entrypoint.system.connection import ConnectError, Deadline, connect
-from entrypoint.system.handshake import Handshake, begin_tls, find_refusal, is_refusal, say
+from entrypoint.system.connection import ConnectError, Deadline, EndlessReplyError, LineReader, connect, read_greeting
+from entrypoint.system.handshake import (
+    Handshake,
+    TlsOrder,
+    begin_tls,
+    find_refusal,
+    is_refusal,
+    say,
+    speaks_tls_at_once,
+)
 from entrypoint.system.resolver import LookUpTimeoutError, describe_name_servers
 
 IMPLICIT: Final = "none"
@@ -28,8 +35,6 @@ MODE_BY_PORT: Final = {25: "smtp", 587: "smtp", 465: IMPLICIT, 110: "pop3", 995:
 _SILENCE_SECONDS: Final = 3.0
 """A server that has not greeted by then may be waiting for TLS: it is asked in a second connection."""
 _FAREWELLS: Final = {"smtp": b"QUIT\r\n", "pop3": b"QUIT\r\n", "imap": b"b LOGOUT\r\n", IMPLICIT: b""}
-_MOST_LINE_BYTES: Final = 8192
-_MOST_LINES: Final = 200
 _GREETINGS: Final = ((b"220", "smtp"), (b"+OK", "pop3"), (b"* OK", "imap"), (b"* PREAUTH", "imap"))
 _TITLES: Final = {"smtp": "an SMTP", "pop3": "a POP3", "imap": "an IMAP"}
 _CHECK_RESOLVER: Final = "Check the container's network and its name server, then try again"
@@ -108,12 +113,12 @@ class _Conversation:
     def __init__(self, connection: socket.socket, host: str, port: int, mode: str, deadline: Deadline) -> None:
         self._connection = connection
         self._host, self._port, self._mode, self._deadline = host, port, mode, deadline
-        self._buffer = b""
-        self._has_asked_for_tls = False
+        self._lines = LineReader(connection)
 
     def start_tls(self) -> None:
         """Take the greeting and ask for TLS; the next byte is the handshake's."""
-        self._check_greeting(self._read_reply("greeting"))
+        self._await_greeting()
+        self._check_greeting(self._read_reply("greeting")[0])
         if self._mode == "smtp":
             own = ipaddress.ip_address(self._connection.getsockname()[0])
             # RFC 5321 section 4.1.3: who has no name that others know says its address.
@@ -127,7 +132,7 @@ class _Conversation:
             answer, good = self._ask("a STARTTLS")[-1], b"a OK"
         if not answer.upper().startswith(good.upper()):
             self._fail_unoffered(answer)
-        if self._buffer:
+        if self._lines.rest:
             raise MailServerError(
                 "starttls",
                 f"{self._place}: more than the reply followed STARTTLS, in the clear. Someone on the way may have "
@@ -139,72 +144,49 @@ class _Conversation:
         return _name(self._host, self._port)
 
     def _ask(self, line: str) -> list[bytes]:
-        self._connection.settimeout(self._deadline.left())
-        self._connection.sendall(line.encode() + b"\r\n")
-        return self._read_reply("starttls")
+        return self._read_reply("starttls", line.encode() + b"\r\n")
 
-    def _read_reply(self, step: str) -> list[bytes]:
-        """Return the lines of one reply."""
-        lines: list[bytes] = []
+    def _await_greeting(self) -> None:
+        """Wait for the first words; raise MailServerError when the server speaks TLS at once instead."""
         try:
-            while len(lines) < _MOST_LINES:
-                lines.append(self._read_line())
-                goes_on = self._mode == "smtp" and lines[-1][3:4] == b"-"
-                is_untagged = self._mode == "imap" and step != "greeting" and lines[-1].startswith(b"* ")
-                if not goes_on and not is_untagged:
-                    return lines
-        except TimeoutError as error:
-            remedy = "It may be busy, or no mail server: try again with a longer --timeout"
-            raise MailServerError(
-                step, f"{self._place}: it said nothing within {self._deadline.seconds:g} s. {remedy}."
-            ) from error
+            self._lines.receive(self._deadline.shorten(_SILENCE_SECONDS))
         except OSError as error:
-            self._check_implicit()
-            raise MailServerError(
-                step, f"{self._place}: it closed the connection ({error}). It may allow only some networks in."
-            ) from error
-        raise MailServerError(step, f"{self._place}: its reply does not end, so it is no mail server. Check the port.")
+            # Whoever hung up, or is only slow, is told when the greeting is read.
+            if speaks_tls_at_once(self._host, self._port, self._deadline.shorten(_SILENCE_SECONDS)):
+                remedy = "Write --starttls none; a relay can use that on port 465 only"
+                text = f"{self._place}: TLS begins at once there, without STARTTLS. {remedy}."
+                raise MailServerError("mode", text) from error
 
-    def _read_line(self) -> bytes:
-        while b"\n" not in self._buffer:
-            if len(self._buffer) > _MOST_LINE_BYTES:
-                raise ConnectionError("a line without an end")
-            left = self._deadline.left()
-            is_first = not self._has_asked_for_tls and not self._buffer
-            self._connection.settimeout(min(left, _SILENCE_SECONDS) if is_first else left)
-            try:
-                received = self._connection.recv(4096)
-            except TimeoutError:
-                self._check_implicit()
-                continue
-            if not received:
-                raise ConnectionError("without a word" if not self._buffer else "in the middle of a line")
-            self._buffer += received
-        line, _, self._buffer = self._buffer.partition(b"\n")
-        return line.rstrip(b"\r")
+    def _read_reply(self, step: str, question: bytes = b"") -> list[bytes]:
+        """Return the lines of one reply."""
 
-    def _check_implicit(self) -> None:
-        """Raise MailServerError when the server speaks TLS at once; asked at most once."""
-        if self._has_asked_for_tls:
-            return
-        self._has_asked_for_tls = True
+        def goes_on(line: bytes) -> bool:
+            is_untagged = self._mode == "imap" and step != "greeting" and line.startswith(b"* ")
+            return is_untagged or (self._mode == "smtp" and line[3:4] == b"-")
+
         try:
-            deadline = Deadline(min(self._deadline.left(), _SILENCE_SECONDS))
-            with _connect(self._host, self._port, deadline) as connection:
-                _shake_hands(connection, self._host, self._port, IMPLICIT, deadline)
-        except (OSError, MailServerError):
-            return
-        remedy = "Write --starttls none; a relay can use that on port 465 only"
-        raise MailServerError("mode", f"{self._place}: TLS begins at once there, without STARTTLS. {remedy}.")
+            if question:
+                self._connection.settimeout(self._deadline.left())
+                self._connection.sendall(question)
+            return self._lines.read_reply(self._deadline, goes_on)
+        except OSError as error:
+            if isinstance(error, TimeoutError):
+                remedy = "It may be busy, or no mail server: try again with a longer --timeout"
+                text = f"it said nothing within {self._deadline.seconds:g} s. {remedy}"
+            elif isinstance(error, EndlessReplyError):
+                text = "its reply does not end, so it is no mail server. Check the port"
+            else:
+                text = f"it closed the connection ({error}). It may allow only some networks in"
+            raise MailServerError(step, f"{self._place}: {text}.") from error
 
-    def _check_greeting(self, lines: list[bytes]) -> None:
-        kind = find_protocol(lines[0])
+    def _check_greeting(self, greeting: bytes) -> None:
+        kind = find_protocol(greeting)
         if kind == self._mode:
             return
-        said = quote_value(lines[0].decode("utf-8", "replace"))
+        said = quote_value(greeting.decode("utf-8", "replace"))
         if kind is not None:
             text = f"it is {_TITLES[kind]} server ('{said}'). Write --starttls {kind}"
-        elif re.match(rb"[45]\d\d[ -]|-ERR|\* BYE", lines[0]):
+        elif re.match(rb"[45]\d\d[ -]|-ERR|\* BYE", greeting):
             text = f"it does not want to talk now: '{said}'. Try again later, or from the network that the relay is in"
         else:
             text = f"it is not a mail server: it greets with '{said}'. Check the host and the port"
@@ -230,7 +212,7 @@ def _shake_hands(connection: socket.socket, host: str, port: int, mode: str, dea
     try:
         address = str(connection.getpeername()[0])
         connection.settimeout(deadline.left())
-        with begin_tls(connection, host, found) as secured:
+        with begin_tls(connection, TlsOrder(server_name=host), found) as secured:
             if found.asks_for_certificate:
                 refusal = find_refusal(secured, _FAREWELLS[mode], deadline)
     except TimeoutError as error:
@@ -263,7 +245,7 @@ def _explain_handshake(error: OSError, host: str, port: int, mode: str, deadline
     if not isinstance(error, ssl.SSLError):
         return "handshake", f"{place}: it closed the connection during the TLS handshake. {_find_hint(mode)}"
     if mode == IMPLICIT and reason in _NOT_TLS:
-        kind = _ask_protocol(host, port, deadline)
+        kind = find_protocol(read_greeting(host, port, deadline.shorten(_SILENCE_SECONDS)))
         if kind:
             text = f"it greets in the clear, as {_TITLES[kind]} server: TLS begins with STARTTLS there"
             return "mode", f"{place}: {text}. Write --starttls {kind}."
@@ -272,14 +254,6 @@ def _explain_handshake(error: OSError, host: str, port: int, mode: str, deadline
         text = "it only speaks TLS versions older than 1.2, which Postfix here refuses as well"
         return "handshake", f"{place}: {text}. Ask its operator to allow TLS 1.2 or newer."
     return "handshake", f"{place}: the TLS handshake failed ({say(error)}). {_find_hint('')}"
-
-
-def _ask_protocol(host: str, port: int, deadline: Deadline) -> str | None:
-    """Return what greets in the clear."""
-    with contextlib.suppress(OSError, MailServerError), _connect(host, port, deadline) as connection:
-        connection.settimeout(min(deadline.left(), _SILENCE_SECONDS))
-        return find_protocol(connection.recv(512))
-    return None
 
 
 def _name(host: str, port: int) -> str:

@@ -43,7 +43,8 @@ from entrypoint.diagnosis.walk import Walk
 from entrypoint.diagnosis.ways import find_blind_spot
 from entrypoint.reasons import STEPS as REASON_STEPS
 from entrypoint.system.finger import Opinion, parse_opinion
-from entrypoint.system.smtp_session import TLS_VERSIONS, Handshake, SessionError, TlsOrder
+from entrypoint.system.handshake import TLS_VERSIONS, Handshake, TlsOrder
+from entrypoint.system.smtp_session import SessionError
 from tests.support.authorities import Authority
 from tests.support.hierarchies import make_signed
 

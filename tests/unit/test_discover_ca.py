@@ -26,7 +26,7 @@ from entrypoint.config.discovery import Saved, Session, make_json, make_settings
 from entrypoint.config.verdict import Verdict, judge
 from entrypoint.plan.compute import compute_plan
 from entrypoint.system.issuers import IssuerError, fetch_issuer, is_allowed
-from entrypoint.system.mail_server import Presented, find_protocol
+from entrypoint.system.mail_server import MailServerError, Presented, fetch_chain, find_protocol
 from tests.support.hierarchies import Signed, make_signed
 from tests.unit.reading import FACTS, TEMPLATES, read, read_main_cf
 
@@ -707,3 +707,65 @@ def test_nothing_is_written_without_a_ca(
     assert "no CA file was written" in err
     with pytest.raises(FileNotFoundError):
         open(f"{tmp_path}/ca.pem").close()
+
+
+class Line:
+    """A connection on which a server says these words, and that ends when it is asked something."""
+
+    def __init__(self, said: list[bytes | OSError], end: OSError) -> None:
+        self.said, self.end = said, end
+
+    def __enter__(self) -> Line:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def settimeout(self, _: float) -> None:
+        pass
+
+    def getsockname(self) -> tuple[str, int]:
+        return "192.0.2.2", 1025
+
+    def recv(self, _: int) -> bytes:
+        piece = self.said.pop(0)
+        if isinstance(piece, OSError):
+            raise piece
+        return piece
+
+    def sendall(self, _: bytes) -> None:
+        raise self.end
+
+
+@pytest.mark.parametrize(
+    ("said", "end", "step", "words"),
+    [
+        ([b"220 x\r\n"], ConnectionResetError("reset"), "starttls", r"closed the connection \(reset\)"),
+        ([b"220 x\r\n"], TimeoutError(), "starttls", "said nothing within 5 s"),
+        ([TimeoutError(), b"220 x\r\n"], TimeoutError(), "starttls", "said nothing within 5 s"),
+        ([TimeoutError(), TimeoutError()], TimeoutError(), "greeting", "said nothing within 5 s"),
+        ([b"", b""], TimeoutError(), "greeting", "closed the connection"),
+        ([b"x" * 9000], TimeoutError(), "greeting", "does not end, so it is no mail server"),
+    ],
+)
+def test_connection_that_ends_before_tls_is_explained(
+    said: list[bytes | OSError], end: OSError, step: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At every step, also while the server is asked: a traceback tells nobody what to try next."""
+    monkeypatch.setattr("entrypoint.system.mail_server.connect", lambda *_: Line(list(said), end))
+    monkeypatch.setattr("entrypoint.system.mail_server.speaks_tls_at_once", lambda *_: False)
+    with pytest.raises(MailServerError, match=words) as caught:
+        fetch_chain(HOST, 587, "smtp", 5)
+    assert caught.value.step == step
+
+
+@pytest.mark.parametrize("first", [TimeoutError(), b""])
+def test_silent_server_that_waits_for_tls_is_recognized(
+    first: OSError | bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Port 465 with STARTTLS is the commonest mistake."""
+    monkeypatch.setattr("entrypoint.system.mail_server.connect", lambda *_: Line([first], TimeoutError()))
+    monkeypatch.setattr("entrypoint.system.mail_server.speaks_tls_at_once", lambda *_: True)
+    with pytest.raises(MailServerError, match="Write --starttls none") as caught:
+        fetch_chain(HOST, 465, "smtp", 5)
+    assert caught.value.step == "mode"

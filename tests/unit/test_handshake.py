@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import ssl
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from entrypoint.system.connection import Deadline
-from entrypoint.system.handshake import Handshake, find_refusal, is_refusal, say
+from entrypoint.system import handshake
+from entrypoint.system.connection import Deadline, EndlessReplyError, LineReader
+from entrypoint.system.handshake import (
+    TLS_VERSIONS,
+    Handshake,
+    OrderError,
+    TlsOrder,
+    begin_tls,
+    find_refusal,
+    is_refusal,
+    say,
+)
+from entrypoint.system.smtp_session import SessionError, SmtpSession
 
 SHOWN = Handshake(chain=(b"x",), asks_for_certificate=True)
 
@@ -99,3 +111,142 @@ def test_refusal_is_not_waited_for_beyond_the_time() -> None:
     server: Any = Server(None)
     assert find_refusal(server, b"QUIT\r\n", Deadline(-1)) == ""
     assert server.heard == b""
+
+
+@pytest.mark.parametrize(
+    ("cipher", "versions", "protocol"),
+    [
+        (("TLS_AES_256_GCM_SHA384", "TLSv1.3", 256), TLS_VERSIONS, "TLSv1.3"),
+        (("ECDHE-RSA-AES128-SHA", "TLSv1.0", 128), TLS_VERSIONS[2:], "TLSv1.2"),
+        (("ECDHE-RSA-AES128-SHA", "TLSv1.0", 128), TLS_VERSIONS, ""),
+        (("ECDHE-RSA-AES128-SHA", "TLSv1.0", 128), ("TLSv1.1",), "TLSv1.1"),
+        (None, TLS_VERSIONS[2:], ""),
+    ],
+)
+def test_version_of_a_handshake_that_failed_is_told_only_where_it_is_sure(
+    cipher: tuple[str, str, int] | None, versions: tuple[str, ...], protocol: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cipher of 1999 is good for TLS 1.2, too; where older versions are allowed it may have been one of them."""
+
+    def fail() -> None:
+        raise make_error("SSLV3_ALERT_HANDSHAKE_FAILURE")
+
+    secured: Any = SimpleNamespace(
+        do_handshake=fail,
+        cipher=lambda: cipher,
+        version=lambda: None,
+        get_unverified_chain=lambda: [b"x"],
+        close=lambda: None,
+    )
+    context = SimpleNamespace(wrap_socket=lambda *_, **__: secured)
+    monkeypatch.setattr(handshake, "_make_context", lambda *_: context)
+    found, connection = Handshake(), SimpleNamespace()
+    with pytest.raises(ssl.SSLError):
+        begin_tls(connection, TlsOrder(server_name=None, versions=versions), found)  # type: ignore[arg-type]
+    assert (found.protocol, found.cipher, found.chain) == (protocol, cipher[0] if cipher else "", (b"x",))
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        TlsOrder(server_name=None, versions=()),
+        TlsOrder(server_name=None, ciphers="NONSENSE"),
+        TlsOrder(server_name=None, authorities="/nowhere/ca.pem"),
+        TlsOrder(server_name=None, client_chain="/nowhere/chain.pem"),
+    ],
+)
+def test_order_that_openssl_does_not_take_is_not_the_servers_fault(order: TlsOrder) -> None:
+    """Its operator could look for a long time."""
+    connection: Any = SimpleNamespace(settimeout=lambda _: None)
+    with pytest.raises(OrderError):
+        begin_tls(connection, order, Handshake())
+    with pytest.raises(SessionError, match="OpenSSL does not take our own files or policy") as caught:
+        SmtpSession(connection, 1).start_tls(order)
+    assert caught.value.kind == "handshake"
+
+
+def test_order_without_ciphers_leaves_those_of_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    """discover-ca must see the certificates of servers that are weaker than what the relay would take."""
+    made: list[ssl.SSLContext] = []
+
+    def wrap(context: ssl.SSLContext, *_: Any, **__: Any) -> Any:
+        made.append(context)
+        raise ConnectionResetError
+
+    monkeypatch.setattr(ssl.SSLContext, "wrap_socket", wrap)
+    connection: Any = SimpleNamespace()
+    with pytest.raises(ConnectionResetError):
+        begin_tls(connection, TlsOrder(server_name="smtp.example.com"), Handshake())
+    assert made[0].get_ciphers() == ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).get_ciphers()
+    assert (made[0].verify_mode, made[0].minimum_version) == (ssl.CERT_NONE, ssl.TLSVersion.TLSv1_2)
+
+
+def speak(*said: bytes | OSError) -> Any:
+    """A connection that gives this, piece by piece."""
+    pieces = list(said)
+
+    def give(_: int) -> bytes:
+        piece = pieces.pop(0)
+        if isinstance(piece, OSError):
+            raise piece
+        return piece
+
+    return SimpleNamespace(recv=give, settimeout=lambda _: None, sendall=lambda _: None)
+
+
+def test_lines_are_read_as_they_come_and_the_rest_is_kept() -> None:
+    """Servers split lines where the network does; what follows the reply to STARTTLS may be somebody else's."""
+    reader = LineReader(speak(b"220-a\r", b"\n22", b"0 b\n250 ", b"more"))
+    assert reader.read_reply(Deadline(5), lambda line: line[3:4] == b"-") == [b"220-a", b"220 b"]
+    assert reader.rest == b"250 "
+
+
+@pytest.mark.parametrize(
+    ("said", "error", "words"),
+    [
+        ((b"",), ConnectionError, "without a word"),
+        ((b"220", b""), ConnectionError, "in the middle of a line"),
+        ((b"x" * 9000,), EndlessReplyError, "a line without an end"),
+        ((b"220-x\r\n" * 300,), EndlessReplyError, "a reply without an end"),
+        ((TimeoutError("timed out"),), TimeoutError, "timed out"),
+    ],
+)
+def test_reply_that_does_not_come_says_how_it_ended(
+    said: tuple[bytes | OSError, ...], error: type[OSError], words: str
+) -> None:
+    """Whoever floods must not fill the memory, and whoever hangs up is no SMTP server that is busy."""
+    with pytest.raises(error, match=words):
+        LineReader(speak(*said)).read_reply(Deadline(5), lambda line: line[3:4] == b"-")
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "words"),
+    [
+        ((b"+OK ready\r\n",), "odd", "+OK ready"),
+        ((b"220-x\r\nwhat\r\n",), "odd", "what"),
+        ((b"220x\r\n",), "odd", "220x"),
+        ((b"login: ", TimeoutError()), "odd", "login: "),
+        ((TimeoutError(),), "silent", "within 5 s"),
+        ((b"x" * 9000,), "odd", "a line without an end"),
+        ((b"",), "closed", "it closed the connection"),
+        ((make_error("TLSV13_ALERT_CERTIFICATE_REQUIRED"),), "alert", "^alert certificate"),
+    ],
+)
+def test_session_tells_what_is_not_smtp_from_what_is_not_there(
+    said: tuple[bytes | OSError, ...], kind: str, words: str
+) -> None:
+    """Each has a remedy of its own."""
+    with pytest.raises(SessionError, match=words.replace("+", r"\+")) as caught:
+        SmtpSession(speak(*said), 5).read_reply()
+    assert caught.value.kind == kind
+
+
+def test_session_reads_a_reply_of_several_lines() -> None:
+    """RFC 5321 section 4.2; a line may have no text."""
+    session = SmtpSession(speak(b"250-a b\r\n250-\r\n250\r\n221 bye\r\n"), 5)
+    assert str(session.read_reply()) == "250 a b"
+    assert str(session.ask(b"QUIT")) == "221 bye"
+    session = SmtpSession(speak(b"220 go\r\n* injected"), 5)
+    session.read_reply()
+    with pytest.raises(SessionError, match="more than the reply followed STARTTLS"):
+        session.start_tls(TlsOrder(server_name=None))
