@@ -7,9 +7,12 @@ This is what `postfix check` does at each start, without its two hundred forks: 
 from __future__ import annotations
 
 import grp
+import math
 import os
 import pwd
 import re
+import stat
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Final
@@ -23,6 +26,8 @@ _MAIL_OWNER: Final = "postfix"
 _SETGID_GROUP: Final = "postdrop"
 _RESTING: Final = ("maildrop", "deferred", "hold")
 _MOVING: Final = ("incoming", "active")
+_WRITING_SECONDS: Final = 10.0
+"""A client that has sent nothing of its message for so long is not waited for as for a message in the queue."""
 _ANONYMOUS: Final = re.compile(r"/volumes/[0-9a-f]{64}/_data$|/containers/[0-9a-f]{64}/volumes/")
 """Where Docker, podman and containerd keep a volume that nobody named: the next container does not have it."""
 _ROOTS: Final = {"$queue_directory": paths.QUEUE, "$data_directory": paths.POSTFIX_DATA}
@@ -91,7 +96,10 @@ def count_messages() -> int:
 
 def has_pending() -> bool:
     """Return whether a message is on its way into the queue, or through it."""
-    return bool(list_names(f"{paths.QUEUE}/maildrop")) or any(map(has_recipients, _list_moving()))
+    if list_names(f"{paths.QUEUE}/maildrop"):
+        return True
+    moment = time.time() - _WRITING_SECONDS
+    return any(has_recipients(path, written_since=moment) for path in _list_moving())
 
 
 def _list_moving() -> Iterator[str]:
@@ -100,16 +108,19 @@ def _list_moving() -> Iterator[str]:
             yield f"{paths.QUEUE}/{name}/{entry}"
 
 
-def has_recipients(path: str) -> bool:
+def has_recipients(path: str, *, written_since: float = math.inf) -> bool:
     """Return whether a queue file has a recipient who has not got it, as showq(8) reads it; not one that is gone.
 
+    A file that is not executable is not whole: nobody was promised anything yet. It counts if it was written since a
+    time in seconds since the epoch; else a crash has left it behind (global/mail_queue.h, MAIL_QUEUE_STAT_READY).
     Deliveries mark a recipient as done in the file itself, whether or not a qmgr(8) is there to remove the file.
     Records are a type, a length (base 128, low first) and text; C has, before the content, where that begins and how
     long it is; recipients are R before it or, with `sendmail -t`, behind it (global/rec_type.h, global/record.c).
     """
     try:
         with open(path, "rb") as file:
-            return _find_recipient(file)
+            found = os.fstat(file.fileno())
+            return _find_recipient(file) if found.st_mode & stat.S_IXUSR else found.st_mtime > written_since
     except OSError:
         return False
 
@@ -126,8 +137,8 @@ def _find_recipient(file: BinaryIO) -> bool:
         elif kind == b"M":
             file.seek(content[0] + content[1])
         elif kind == b"E":
-            return False
-    return True  # one that is still being written
+            break
+    return False
 
 
 def _read_length(file: BinaryIO) -> int:

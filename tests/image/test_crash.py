@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from tests.image.conftest import Relays
 from tests.support.engine import Engine, Network
-from tests.support.load import Load, account
+from tests.support.load import Load, account, wait_until_delivered
 from tests.support.relay import Relay
 from tests.support.upstream import Message, Upstream
 from tests.support.wait import wait_until
@@ -71,7 +71,7 @@ def test_nothing_that_was_accepted_is_lost_whatever_is_killed(
     upstream.behave(final_reply_jitter_seconds=0.2)
     relay = relays.start(volumes={engine.volume(): "/var/spool/postfix"}, allowed=["."])
     kills: list[Kill] = []
-    with Load(engine, network, relay.container.name, prefix="crash") as load:
+    with Load(engine, network, relay.container.name, prefix="crash", pause_seconds=0.2) as load:
         for number in range(ROUNDS):
             load.wait_accepted(len(load.accepted()) + 5)
             time.sleep(chance.uniform(0, 1.5))
@@ -81,7 +81,7 @@ def test_nothing_that_was_accepted_is_lost_whatever_is_killed(
                 print(f"{number + 1} kills, {len(load.accepted())} accepted", flush=True)
         accepted = load.end()
     upstream.mend()
-    wait_until(lambda: not flush(relay), 120, "everything should be delivered")
+    wait_until_delivered(relay)
     arrived = upstream.messages()
     lost, repeated = account(accepted, arrived)
     odd = [
@@ -100,11 +100,3 @@ def revive(relay: Relay) -> bool:
     if not relay.container.is_running:
         relay.start()
     return relay.banner().startswith("220")
-
-
-def flush(relay: Relay) -> int:
-    """Try what waits, and say how much still does."""
-    waiting = len(relay.queue())
-    if waiting:
-        relay.flush()
-    return waiting

@@ -11,7 +11,7 @@ import pytest
 from tests.image.conftest import Relays
 from tests.support.client import Client
 from tests.support.engine import Container, Engine, Network
-from tests.support.load import Load, account
+from tests.support.load import Load, account, wait_until_delivered
 from tests.support.relay import Relay
 from tests.support.upstream import MOCK_IMAGE, Upstream, hang, reply
 from tests.support.wait import wait_until
@@ -56,7 +56,8 @@ def test_stop_under_load_loses_nothing_and_repeats_nothing(
     relay = start_with_queue(relays, engine.volume())
     accepted: list[str] = []
     for number in range(ROUNDS):
-        with Load(engine, network, relay.container.name, prefix=f"round-{number}") as load:
+        name = relay.container.name
+        with Load(engine, network, name, prefix=f"round-{number}", pause_seconds=0.4) as load:
             load.wait_accepted(25)
             began = time.monotonic()
             assert relay.stop(10) == 0
@@ -65,8 +66,7 @@ def test_stop_under_load_loses_nothing_and_repeats_nothing(
         relay.start()
         relay.wait_ready()
     upstream.mend()
-    relay.flush()
-    wait_until(lambda: relay.queue() == [], 90, "everything should be delivered")
+    wait_until_delivered(relay)
     lost, repeated = account(accepted, upstream.messages())
     print(f"{ROUNDS} stops, {len(accepted)} accepted, {len(lost)} lost, {len(repeated)} repeated")
     assert len(accepted) >= 25 * ROUNDS
