@@ -65,6 +65,9 @@ _WEAKENING: Final[dict[str, tuple[Callable[[str], bool], str]]] = {
         lambda value: "permit" in value.split(), "it may let strangers send through this relay"),
     "smtpd_forbid_bare_newline": (
         _is_not("yes", "normalize", "reject", "note"), "messages can be smuggled (CVE-2023-51764)"),
+    "smtpd_data_restrictions": (
+        lambda value: value.strip() != "$smtpd_relay_restrictions" and _lacks("reject")(value),
+        "strangers may send to <postmaster>"),
     "mynetworks": (_always, "it replaces MYNETWORKS and the guard against a gateway"),
     "mynetworks_style": (_always, "it replaces MYNETWORKS and the guard against a gateway"),
     "relay_domains": (_always, "strangers may send to those domains"),

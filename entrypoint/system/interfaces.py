@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from collections.abc import Sequence
 from typing import Final
 
 from entrypoint.system.resolver import find_addresses
@@ -56,6 +57,32 @@ def parse_ipv6_routes(text: str) -> tuple[list[Network], list[Address]]:
     return subnets, gateways
 
 
+def find_silent_gateways(subnets: Sequence[Network], gateways: Sequence[Address]) -> list[Address]:
+    """Return the first address of each attached subnet through which no route leads, unless it is our own.
+
+    A container on two networks has its default route in one, and the other's gateway, which engines put first in a
+    subnet, is in no table; but it reaches us all the same, and stands for everyone once the first network is detached.
+    """
+    return [
+        subnet[1]
+        for subnet in subnets
+        if subnet.num_addresses > 2
+        and not any(gateway in subnet for gateway in gateways)
+        and not is_own_address(subnet[1])
+    ]
+
+
+def is_own_address(address: Address) -> bool:
+    """Return whether this container has the address, as with the host's network. Nothing is sent."""
+    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((str(address), 9))
+        except OSError:
+            return False
+        return ipaddress.ip_address(probe.getsockname()[0]) == address
+
+
 def read_routes() -> tuple[tuple[Network, ...], tuple[Address, ...]]:
     """Return the subnets that this container's interfaces are attached to, and its gateways."""
     subnets: list[Network] = []
@@ -68,6 +95,7 @@ def read_routes() -> tuple[tuple[Network, ...], tuple[Address, ...]]:
             continue
         subnets += found[0]
         gateways += found[1]
+    gateways += find_silent_gateways(subnets, gateways)
     return tuple(dict.fromkeys(subnets)), tuple(dict.fromkeys(gateways))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import ipaddress
 import socket
 import threading
 import time
@@ -12,7 +13,13 @@ from typing import Any, Final
 import pytest
 
 from entrypoint.system import interfaces
-from entrypoint.system.interfaces import parse_ipv4_routes, parse_ipv6_routes, read_routes, resolve_name
+from entrypoint.system.interfaces import (
+    find_silent_gateways,
+    parse_ipv4_routes,
+    parse_ipv6_routes,
+    read_routes,
+    resolve_name,
+)
 
 _HEAD: Final = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n"
 _NOTHING: Final = "00000000000000000000000000000000"
@@ -104,6 +111,28 @@ def test_ipv6_routes_give_attached_subnets_and_gateways(text: str, subnets: list
     assert [str(gateway) for gateway in found[1]] == gateways
 
 
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [("", ["172.19.0.1", "fd00:19::1"]), ("172.19.0.1", ["fd00:19::1"])],
+    ids=["container", "host-network"],
+)
+def test_network_without_a_route_out_has_a_gateway_all_the_same(
+    own: str, expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second network's gateway is in no route table, and it is the host, and whoever comes through it."""
+    monkeypatch.setattr(interfaces, "is_own_address", lambda address: str(address) == own)
+    names = ["172.18.0.0/16", "172.19.0.0/16", "10.0.0.0/31", "fd00:19::/64"]
+    subnets = [ipaddress.ip_network(name) for name in names]
+    found = find_silent_gateways(subnets, [ipaddress.ip_address("172.18.0.254")])
+    assert [str(gateway) for gateway in found] == expected
+
+
+def test_address_of_this_machine_is_its_own() -> None:
+    """With the host's network the first address of docker's subnets is the host itself."""
+    assert interfaces.is_own_address(ipaddress.ip_address("127.0.0.1"))
+    assert not interfaces.is_own_address(ipaddress.ip_address("198.51.100.1"))
+
+
 def _serve_proc(files: dict[str, str]) -> Callable[..., io.StringIO]:
     def opened(path: str, **_: Any) -> io.StringIO:
         if path not in files:
@@ -115,6 +144,7 @@ def _serve_proc(files: dict[str, str]) -> Callable[..., io.StringIO]:
 
 def test_routes_are_read_from_both_families_once_each(monkeypatch: pytest.MonkeyPatch) -> None:
     """A kernel without IPv6 has no such file, and that is no reason not to start."""
+    monkeypatch.setattr(interfaces, "is_own_address", lambda _: True)
     monkeypatch.setattr(interfaces, "open", _serve_proc({"/proc/net/route": HOST}), raising=False)
     subnets, gateways = read_routes()
     assert [str(subnet) for subnet in subnets] == ["172.17.0.0/16", "203.0.113.0/24"]
