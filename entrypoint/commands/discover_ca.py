@@ -12,9 +12,10 @@ import ipaddress
 import json
 import os
 import sys
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final
 
 from entrypoint import paths
+from entrypoint.command_line import Parser
 from entrypoint.config.chain import Link, Origin, build_path, load_fetched, load_sent, load_system
 from entrypoint.config.declaration import InvalidValue
 from entrypoint.config.discovery import Saved, Session, make_json, render_text
@@ -43,11 +44,6 @@ at once. Any other port needs --starttls.
 Exit status: 0 a relay with these settings trusts the server; 65 it would not, or there is no CA to be had: the report
 says why; 69 the server cannot be asked; 73 FILE cannot be written; 64 wrong usage.
 """
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{self.format_usage().rstrip()}\n{message}")
 
 
 def main(arguments: list[str]) -> int:
@@ -90,7 +86,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _parse_arguments(arguments: list[str]) -> argparse.Namespace:
-    parser = _Parser(
+    parser = Parser(
         prog="authrelay discover-ca",
         description="Show which CA signed a mail server's certificate, and what to set so that the relay trusts it.",
         epilog=_EPILOG,

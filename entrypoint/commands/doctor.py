@@ -7,25 +7,21 @@ import json
 import re
 import sys
 import tempfile
-from typing import Final, NoReturn
+from typing import Final
 
+from entrypoint.command_line import Parser, parse_seconds
 from entrypoint.commands.prepare import Occasion, prepare
 from entrypoint.diagnosis.configuration import find_configuration
 from entrypoint.diagnosis.report import Result, find_status, make_json, render_end, render_step
 from entrypoint.diagnosis.steps import Step
 from entrypoint.diagnosis.ways import examine, stay_silent
-from entrypoint.errors import StartupError, UsageError, quote_value
+from entrypoint.errors import StartupError, quote_value
 
 _TIMEOUT_SECONDS: Final = 20.0
 _ADDRESS: Final = re.compile(r"[^\s<>\x00-\x1f\x7f]{1,254}")
 _EPILOG: Final = """\
 Never sends a message. Exit status: 0 all is well; otherwise that of the broken step: docs/doctor.md has the table.
 """
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{self.format_usage().rstrip()}\n{message}")
 
 
 def main(arguments: list[str]) -> int:
@@ -61,7 +57,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _parse_arguments(arguments: list[str]) -> argparse.Namespace:
-    parser = _Parser(
+    parser = Parser(
         prog="authrelay doctor",
         description="Walk the way that mail will go, one step a line, and stop at the first broken one.",
         epilog=_EPILOG,
@@ -71,7 +67,7 @@ def _parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--from", metavar="ADDRESS", dest="sender", type=_parse_address, help="the sender to ask with; else the account"
     )
-    parser.add_argument("--timeout", metavar="SECONDS", type=_parse_seconds, default=_TIMEOUT_SECONDS)
+    parser.add_argument("--timeout", metavar="SECONDS", type=parse_seconds, default=_TIMEOUT_SECONDS)
     parser.add_argument("--json", action="store_true", help="print JSON (docs/doctor.md)")
     return parser.parse_args(arguments)
 
@@ -80,12 +76,6 @@ def _parse_address(text: str) -> str:
     if not _ADDRESS.fullmatch(text) or "@" not in text:
         raise argparse.ArgumentTypeError(f"'{quote_value(text)}' is no mail address; write user@example.com")
     return text
-
-
-def _parse_seconds(text: str) -> float:
-    if not re.fullmatch(r"[0-9]{1,4}(\.[0-9]+)?", text) or not 0 < float(text) <= 3600:
-        raise argparse.ArgumentTypeError(f"'{quote_value(text)}' is not a number of seconds up to 3600")
-    return float(text)
 
 
 class _Screen:

@@ -8,16 +8,17 @@ import re
 import sys
 import time
 from email.utils import format_datetime, localtime, make_msgid
-from typing import Final, NoReturn
+from typing import Final
 
 from entrypoint import paths
+from entrypoint.command_line import Parser, parse_seconds
 from entrypoint.config.environment import read_settings
 from entrypoint.config.nexthop import Nexthop
 from entrypoint.config.settings import Settings
 from entrypoint.diagnosis.narration import Facts, Outcome, Step, hide, judge, make_json, render_step, tell_event
 from entrypoint.diagnosis.pursuit import Pursuit
 from entrypoint.diagnosis.trace import Trace
-from entrypoint.errors import CommandFailedError, UsageError, quote_value
+from entrypoint.errors import CommandFailedError, quote_value
 from entrypoint.system.files import read_text
 from entrypoint.system.log_tap import LogFollower, TapClosedError
 from entrypoint.system.processes import finish_command, start_command
@@ -39,11 +40,6 @@ This is a test message of authrelay, a mail relay. Somebody ran
 
 It did. Nothing has to be done.
 """
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{self.format_usage().rstrip()}\n{message}")
 
 
 def main(arguments: list[str]) -> int:
@@ -75,7 +71,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _parse_arguments(arguments: list[str]) -> argparse.Namespace:
-    parser = _Parser(
+    parser = Parser(
         prog="authrelay send-test",
         description="Send a message through the running relay, and tell what becomes of it.",
         epilog=_EPILOG,
@@ -87,7 +83,7 @@ def _parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--from", metavar="ADDRESS", dest="sender", type=_parse_address, help="the sender; else the account"
     )
-    parser.add_argument("--timeout", metavar="SECONDS", type=_parse_seconds, default=_TIMEOUT_SECONDS)
+    parser.add_argument("--timeout", metavar="SECONDS", type=parse_seconds, default=_TIMEOUT_SECONDS)
     parser.add_argument("--json", action="store_true", help="print JSON (docs/send-test.md)")
     options = parser.parse_args(arguments)
     options.to = list(dict.fromkeys(options.to))
@@ -102,12 +98,6 @@ def _parse_address(text: str) -> str:
     if not _ADDRESS.fullmatch(text):
         raise argparse.ArgumentTypeError(f"'{quote_value(text)}' is no mail address; write user@example.com")
     return text
-
-
-def _parse_seconds(text: str) -> float:
-    if not re.fullmatch(r"[0-9]{1,4}(\.[0-9]+)?", text) or not 0 < float(text) <= 3600:
-        raise argparse.ArgumentTypeError(f"'{quote_value(text)}' is not a number of seconds up to 3600")
-    return float(text)
 
 
 class _Report:

@@ -62,7 +62,7 @@ def write_file(path: str, text: str, mode: int, *, is_durable: bool = False) -> 
             os.close(descriptor)
         os.rename(temporary, path)
         if is_durable:
-            _sync_directory(os.path.dirname(path))
+            _sync_directory(os.path.dirname(path) or ".")
     except OSError as error:
         raise CannotWriteError(_explain(path, error)) from error
 

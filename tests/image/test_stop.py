@@ -32,6 +32,14 @@ def submit(relay: Relay, client: Client, name: str = "a@example.test") -> None:
     client.send(relay.container.name, 25, name, ["b@example.com"], TEXT)
 
 
+def submit_all(relay: Relay, client: Client, count: int) -> list[str]:
+    """Submit so many, each with a sender of its own; the senders."""
+    names = [f"{number}@example.test" for number in range(count)]
+    for name in names:
+        submit(relay, client, name)
+    return names
+
+
 def find_last_line(relay: Relay) -> str:
     return relay.logs().splitlines()[-1]
 
@@ -95,11 +103,10 @@ def test_stop_lets_the_queue_run_empty(engine: Engine, relays: Relays, upstream:
     """A sidecar whose pod goes away must not take the last message with it."""
     relay = start_with_queue(relays, engine.volume(), {"RELAYHOST_CONCURRENCY": "2"})
     upstream.behave(final_reply_delay_seconds=0.4)
-    for number in range(8):
-        submit(relay, client, f"{number}@example.test")
+    names = submit_all(relay, client, 8)
     assert relay.stop(10) == 0
     assert find_last_line(relay).endswith(" INFO authrelay: stopped; the queue is empty")
-    assert account([f"{number}@example.test" for number in range(8)], upstream.messages()) == ([], [])
+    assert account(names, upstream.messages()) == ([], [])
 
 
 def test_stop_hands_nothing_out_after_its_window_and_says_what_is_left(
@@ -108,9 +115,7 @@ def test_stop_hands_nothing_out_after_its_window_and_says_what_is_left(
     """One connection, each message 1.5 s: after DRAIN_TIMEOUT the rest waits for the next start, each only once."""
     relay = start_with_queue(relays, engine.volume(), {"RELAYHOST_CONCURRENCY": "1", "DRAIN_TIMEOUT": "2s"})
     upstream.behave(final_reply_delay_seconds=1.5)
-    names = [f"{number}@example.test" for number in range(12)]
-    for name in names:
-        submit(relay, client, name)
+    names = submit_all(relay, client, 12)
     began = time.monotonic()
     assert relay.stop(30) == 0
     assert 2 <= time.monotonic() - began < 6
@@ -137,9 +142,7 @@ def test_second_signal_hands_nothing_more_out_and_still_waits_for_what_is_under_
     """An impatient person must not cause duplicates."""
     relay = start_with_queue(relays, engine.volume(), {"RELAYHOST_CONCURRENCY": "1", "DRAIN_TIMEOUT": "30s"})
     upstream.behave(final_reply_delay_seconds=2)
-    names = [f"{number}@example.test" for number in range(6)]
-    for name in names:
-        submit(relay, client, name)
+    names = submit_all(relay, client, 6)
     relay.kill("TERM")
     wait_until(lambda: not relay.banner().startswith("220"), 5, "no session should begin any more")
     relay.kill("TERM")
