@@ -6,7 +6,7 @@ SHELL := /bin/bash
 
 PYTEST_ARGUMENTS ?=
 
-.PHONY: help demo test lint bench crash stops engine image peers lock clean
+.PHONY: help demo test lint bench crash stops rotations faults floods soak events engine image peers lock clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,18 +23,36 @@ lint: .venv/ready ## ruff, mypy, hadolint, shellcheck, yamllint
 	@.venv/bin/ruff format --check --quiet .
 	@.venv/bin/mypy
 	@.venv/bin/hadolint Dockerfile tests/peers/Dockerfile
-	@.venv/bin/shellcheck scripts/* .ci/run $$(git ls-files 'tests/peers/*/start')
-	@.venv/bin/yamllint --strict compose
+	@.venv/bin/shellcheck scripts/* authrelay .ci/run $$(git ls-files 'tests/peers/*/start')
+	@.venv/bin/yamllint --strict compose monitoring
 	@echo 'lint: all clean'
 
 bench: image .venv/ready ## what it costs, beside bare Postfix
 	@.venv/bin/python -m bench
+	@.venv/bin/python -m bench.forwarder
 
 crash: image peers .venv/ready ## kill -9 something 200 times under load, and account for every message
 	@AUTHRELAY_ROUNDS=$${ROUNDS:-200} .venv/bin/python -m pytest tests/image/test_crash.py -n 0 --capture=no -q
 
 stops: image peers .venv/ready ## stop the relay 100 times under load, and account for every message
 	@AUTHRELAY_ROUNDS=$${ROUNDS:-100} .venv/bin/python -m pytest tests/image/test_stop.py -k under_load -n 0 --capture=no -q
+
+rotations: image peers .venv/ready ## change the password 50 times under load, in all four ways that a file can change
+	@AUTHRELAY_ROUNDS=$${ROUNDS:-50} .venv/bin/python -m pytest tests/image/test_upkeep.py -k under_load -n 0 --capture=no -q
+
+faults: image peers .venv/ready ## the fault matrix with an upstream that is away for a minute, and where every message went
+	@AUTHRELAY_SECONDS=$${SECONDS_AWAY:-60} .venv/bin/python -m pytest tests/image/test_faults.py -n 0 --capture=no -q
+
+floods: image peers .venv/ready ## 5000 slow connections of one client, while another one sends
+	@AUTHRELAY_CONNECTIONS=$${CONNECTIONS:-5000} .venv/bin/python -m pytest tests/image/test_floods.py -n 0 --capture=no -q
+
+soak: image peers .venv/ready ## mixed mail and one fault after the other for 30 minutes; what grows, and where every message went
+	@AUTHRELAY_MINUTES=$${MINUTES:-30} .venv/bin/python -m pytest tests/image/test_soak.py -n 0 --capture=no -q
+
+events: image peers .venv/ready ## 10,000 recipients of every fate, 100,000 lines of a bad day, a million through the forwarder: every one accounted for
+	@AUTHRELAY_RECIPIENTS=$${RECIPIENTS:-10000} AUTHRELAY_LINES=$${LINES:-100000} \
+	  AUTHRELAY_FORWARDED_LINES=$${FORWARDED_LINES:-1000000} \
+	  .venv/bin/python -m pytest tests/image/test_logs.py tests/image/test_log_lines.py -n 0 --capture=no -q
 
 engine: ## a container engine and a base image, nothing else
 	@scripts/engine

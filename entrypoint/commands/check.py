@@ -57,6 +57,7 @@ def describe_relay(settings: Settings, plan: Plan) -> str:
         ("host name", parameters["myhostname"]),
         ("listens on", f"{parameters['inet_interfaces']}, ports {' '.join(map(str, settings.listen_ports))}"),
         ("may send", parameters["mynetworks"]),
+        ("one client", f"{parameters['smtpd_client_connection_count_limit']} sessions at a time on each port"),
         ("largest message", f"{settings.message_size_limit} bytes" if settings.message_size_limit else "no limit"),
     ]
     rows += [("main.cf", f"{name} = {value}") for name, value in settings.postfix_parameters]

@@ -22,6 +22,7 @@ from entrypoint.system.client_certificate import (
     load_or_make_client_certificate,
 )
 from entrypoint.system.interfaces import read_host_name, read_routes, resolve_name
+from entrypoint.system.memory import read_memory_limit
 from entrypoint.system.validity import check_authorities, check_certificates
 from entrypoint.upkeep.expiry import Ending, find_endings
 from entrypoint.upkeep.record import key_by_text
@@ -55,6 +56,11 @@ class Prepared:
     """What is to be said of RELAYHOST_CA_URL; not among the warnings."""
 
     @property
+    def has_names(self) -> bool:
+        """Whether it follows from what names resolve to, which changes."""
+        return any(isinstance(proxy, str) for proxy in self.settings.proxy_interfaces or ())
+
+    @property
     def endings(self) -> tuple[Ending, ...]:
         """The certificates in use that will end."""
         return (*_list_authorities(self), *_list_client(self))
@@ -76,6 +82,9 @@ def prepare(occasion: Occasion, environ: Mapping[str, str] | None = None) -> Pre
     if settings.relayhost_ca is not None:
         valid, remarks = check_authorities("RELAYHOST_CA", settings.relayhost_ca)
         settings, warnings = replace(settings, relayhost_ca=valid), (*warnings, *remarks)
+    if settings.syslog_ca is not None:
+        valid, remarks = check_authorities("SYSLOG_CA", settings.syslog_ca)
+        settings, warnings = replace(settings, syslog_ca=valid), (*warnings, *remarks)
     if settings.client_cert is not None:
         check_certificates("CLIENT_CERT", settings.client_cert)
     fetched, fetch_warnings, is_copy = _find_authorities(settings, occasion)
@@ -93,6 +102,7 @@ def prepare(occasion: Occasion, environ: Mapping[str, str] | None = None) -> Pre
         subnets=subnets,
         gateways=gateways,
         proxy_addresses=tuple(dict.fromkeys(proxy_addresses)),
+        memory_bytes=read_memory_limit(),
         client_chain=_choose_chain(settings, client),
         fetched_authorities=fetched,
     )
@@ -132,21 +142,29 @@ def _find_authorities(settings: Settings, occasion: Occasion) -> tuple[Certifica
 
 
 def _list_authorities(prepared: Prepared) -> Iterator[Ending]:
-    given = prepared.plan.authorities
-    if given is None:
-        return
-    name = "RELAYHOST_CA_URL" if prepared.settings.relayhost_ca_url else "RELAYHOST_CA"
-    remedy = "If the upstream's certificate still leads to it then, mail will wait: add the CA that replaces it"
-    for one in given.members:
-        yield Ending(
-            what=f"{name}: the CA", subject=one.subject, sha256=one.sha256, not_after=one.not_after, remedy=remedy
-        )
+    upstream = "RELAYHOST_CA_URL" if prepared.settings.relayhost_ca_url else "RELAYHOST_CA"
+    waiting = "If the upstream's certificate still leads to it then, mail will wait"
+    ending = "If the syslog server's certificate still leads to it then, no line will go there"
+    for role, name, given, effect in (
+        ("trusted_ca", upstream, prepared.plan.authorities, waiting),
+        ("syslog_ca", "SYSLOG_CA", prepared.settings.syslog_ca, ending),
+    ):
+        for one in given.members if given else ():
+            yield Ending(
+                role=role,
+                what=f"{name}: the CA",
+                subject=one.subject,
+                sha256=one.sha256,
+                not_after=one.not_after,
+                remedy=f"{effect}: add the CA that replaces it",
+            )
 
 
 def _list_client(prepared: Prepared) -> Iterator[Ending]:
     remedy = "Give the certificate that replaces it, and tell the upstream of it if it is pinned there"
     for one in prepared.settings.client_cert.members if prepared.settings.client_cert else ():
         yield Ending(
+            role="client",
             what="CLIENT_CERT: the certificate",
             subject=one.subject,
             sha256=one.sha256,
@@ -155,6 +173,7 @@ def _list_client(prepared: Prepared) -> Iterator[Ending]:
         )
     if client := prepared.client:
         yield Ending(
+            role="client",
             what=f"{paths.CLIENT_CHAIN}: the certificate",
             subject=client.subject,
             sha256=client.sha256,

@@ -1,12 +1,13 @@
 """`authrelay probe`: walks to the upstreams as `doctor` does, and says in one line each what is broken, if anything.
 
 The supervisor runs it at a start, when what Postfix has was changed, and when mail begins to wait. The relay never
-waits for it.
+waits for it. What waits is tried as soon as it finds the way open: Postfix by itself would look for it minutes later.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import time
 from dataclasses import replace
 from typing import Final
@@ -14,14 +15,18 @@ from typing import Final
 from entrypoint import paths
 from entrypoint.config.environment import read_settings
 from entrypoint.diagnosis.configuration import load_configuration
+from entrypoint.diagnosis.protection import load_links
 from entrypoint.diagnosis.report import Result
 from entrypoint.diagnosis.ways import examine
 from entrypoint.errors import ConfigurationError
-from entrypoint.system.agenda import Agenda, find_now, watch_files, write_agenda
+from entrypoint.system.agenda import Agenda, double_pause, find_now, watch_files, write_agenda
 from entrypoint.system.authority_store import load_installed
+from entrypoint.system.daemons import flush_queue
+from entrypoint.system.files import read_text
 from entrypoint.system.log import write_line
 from entrypoint.system.processes import recall
-from entrypoint.upkeep.verdict import Upstream, Verdict, load_verdict, save_verdict
+from entrypoint.system.queue import is_running
+from entrypoint.upkeep.verdict import ShownCertificate, TlsState, Upstream, Verdict, load_verdict, save_verdict
 
 NAME: Final = "probe"
 _TIMEOUT_SECONDS: Final = 30.0
@@ -29,12 +34,18 @@ _TIMEOUT_SECONDS: Final = 30.0
 _FIRST_RETRY_SECONDS: Final = 5.0
 """Beside us in Compose an upstream may start a little later than we do."""
 _LONGEST_RETRY_SECONDS: Final = 900.0
-_LOGIN_RETRY_SECONDS: Final = 3600.0
-"""Providers lock accounts that are tried with a wrong password again and again."""
+_FIRST_LOGIN_RETRY_SECONDS: Final = 30.0
+_LONGEST_LOGIN_RETRY_SECONDS: Final = 3600.0
+"""Providers lock accounts that are tried with a wrong password again and again: seven times in the first hour, which
+finds the upstream that is given the new password after us, and then once an hour."""
 _LOGIN_STEPS: Final = frozenset({"mechanisms", "auth", "sender"})
+_REFUSED_LOGIN: Final = re.compile(r"SASL authentication failed|host \S+ said: 53\d")
 _TROUBLE_PAUSE_SECONDS: Final = 10.0
 """When deliveries fail for a reason that no walk finds, it is looked for ever more seldom, up to the longest pause."""
 _UNREADABLE_PAUSE_SECONDS: Final = 60.0
+_CERTIFICATE_STEPS: Final = frozenset({"certificate", "name"})
+_CHECKING_LEVELS: Final = frozenset({"secure", "verify", "fingerprint", "dane-only"})
+"""Without TLSA records `dane` checks nothing, and that is not an error."""
 _TOLD_STEPS: Final = ("handshake", "certificate", "auth")
 _FILES: Final = tuple(
     f"{paths.POSTFIX_CONFIG}/{name}"
@@ -47,7 +58,7 @@ def main(arguments: list[str]) -> int:
     del arguments
     watches = watch_files(_FILES)
     before = load_verdict()
-    pause = min(_LONGEST_RETRY_SECONDS, _TROUBLE_PAUSE_SECONDS * 2**before.vain)
+    pause = double_pause(_TROUBLE_PAUSE_SECONDS, before.vain, _LONGEST_RETRY_SECONDS)
     trouble = watch_files((paths.TROUBLE,), not_before=find_now() + pause)
     try:
         after = _probe(before)
@@ -59,6 +70,8 @@ def main(arguments: list[str]) -> int:
         if _is_news(one, before):
             write_line("INFO" if one.is_well else "WARNING", str(one))
     save_verdict(after)
+    if _is_open(before, after) and is_running():  # one that is just being started again tries what waits by itself
+        flush_queue()
     if after.is_well:
         write_agenda(NAME, Agenda(watches=watches + trouble))
     else:
@@ -92,7 +105,44 @@ def _sum_up(result: Result, *, leaves_login_out: bool) -> Upstream:
         if all(step.name != "auth" for step in result.steps):
             told.append("the login is not tried: PROBE=no-login" if leaves_login_out else "without a login")
         words = "; ".join(told)
-    return Upstream(setting=result.setting, nexthop=result.nexthop, step=broken.name if broken else "", words=words)
+    step = broken.name if broken else ""
+    return Upstream(setting=result.setting, nexthop=result.nexthop, step=step, words=words, tls=describe_tls(result))
+
+
+def describe_tls(result: Result) -> TlsState | None:
+    """Return what was seen of an upstream's TLS, also where its certificate is what is broken."""
+    handshake = next((step.handshake for step in result.steps if step.handshake), None)
+    if handshake is None:
+        return None
+    verdict = ""
+    if result.broken and result.broken.name in _CERTIFICATE_STEPS:
+        verdict = "not verified"
+    elif result.level in _CHECKING_LEVELS and any(step.name == "certificate" for step in result.steps):
+        verdict = "verified"
+    return TlsState(
+        level=result.level,
+        protocol=handshake.protocol,
+        cipher=handshake.cipher,
+        verdict=verdict,
+        chain=tuple(
+            ShownCertificate(
+                subject=link.subject,
+                issuer=link.issuer,
+                sha256=link.sha256,
+                not_before=link.not_before.timestamp(),
+                not_after=link.not_after.timestamp(),
+            )
+            for link in load_links(handshake)
+        ),
+    )
+
+
+def _is_open(before: Verdict, after: Verdict) -> bool:
+    """Return whether what waits may be tried at once: not where that is only some more refused logins."""
+    if any(one.step in _LOGIN_STEPS for one in after.upstreams):
+        return False
+    is_about_login = _REFUSED_LOGIN.search(read_text(paths.TROUBLE) or "")  # of one that the walk leaves out
+    return after.is_well and not (before.is_well and is_about_login)
 
 
 def _is_news(one: Upstream, before: Verdict) -> bool:
@@ -103,6 +153,7 @@ def _is_news(one: Upstream, before: Verdict) -> bool:
 
 def _choose_pause(verdict: Verdict) -> float:
     """Return the seconds until the next walk to an upstream that is broken."""
+    first, longest = _FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS
     if any(one.step in _LOGIN_STEPS for one in verdict.upstreams):
-        return _LOGIN_RETRY_SECONDS
-    return float(min(_LONGEST_RETRY_SECONDS, _FIRST_RETRY_SECONDS * 2 ** (verdict.failures - 1)))
+        first, longest = _FIRST_LOGIN_RETRY_SECONDS, _LONGEST_LOGIN_RETRY_SECONDS
+    return double_pause(first, verdict.failures - 1, longest)

@@ -1,25 +1,31 @@
 """`authrelay upkeep`: what a start does, again while the relay runs. The supervisor runs it when something is due.
 
 It reads the settings and their files anew, fetches the CA when it is time, renews the certificate that we made, and
-brings the running relay to what follows from them; or says why not, and leaves everything as it was.
+brings the running relay to what follows from them; or says why not, and leaves everything as it was. Called when the
+wall clock was set, too.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import time
 from dataclasses import replace
 from typing import Final
 
 from entrypoint import paths
 from entrypoint.commands.prepare import Occasion, Prepared, prepare
-from entrypoint.config.environment import list_files
+from entrypoint.config.disclosure import list_settings
+from entrypoint.config.environment import find_files, list_files
 from entrypoint.errors import StartupError
-from entrypoint.system.agenda import is_orphan, watch_files
+from entrypoint.system.agenda import find_step, is_orphan, read_agenda, watch_files
+from entrypoint.system.daemons import find_daemons, flush_queue, reload_postfix, wait_until_ended
 from entrypoint.system.install import apply_changes
 from entrypoint.system.log import write_line
 from entrypoint.system.processes import recall
+from entrypoint.system.queue import is_running
 from entrypoint.upkeep.expiry import Ending
+from entrypoint.upkeep.in_force import InForce, find_change_times, load_in_force, make_certificates, save_in_force
 from entrypoint.upkeep.record import (
     FETCH,
     FETCHED,
@@ -30,14 +36,18 @@ from entrypoint.upkeep.record import (
     save_record,
     say_changes,
 )
-from entrypoint.upkeep.schedule import choose_next_fetch, is_fetch_due, plan_next_run
+from entrypoint.upkeep.schedule import NAME, choose_next_fetch, is_fetch_due, plan_next_run
 
 _NAMES: Final = {
     "sasl_passwd": "the login at the upstream",
     "client-chain.pem": "the client certificate",
     "tls_policy": "the TLS policies",
+    "syslog.json": "the syslog server",
+    "syslog-ca.pem": "the syslog server's CA",
 }
 """What a file is to the person who changed it."""
+_UNDER_WAY_SECONDS: Final = 10.0
+"""Longer ones have passed their login, or their upstream does not answer."""
 
 
 def main(arguments: list[str]) -> int:
@@ -46,23 +56,45 @@ def main(arguments: list[str]) -> int:
     environ: dict[str, str] = json.loads(recall())
     # Before anything is read: what changes from now on is for the next run.
     watches = watch_files(list_files(environ))
+    step = find_step(read_agenda(NAME))
     before = load_record()
     is_due = is_fetch_due(before)
     endings: tuple[Ending, ...] = ()
+    has_names = False
+    changed: list[str] = []
     try:
         prepared = prepare(Occasion.FETCH if is_due else Occasion.REVIEW, environ)
+        under_way = find_daemons("smtp")
         changed = apply_changes(prepared.plan.files)
-        endings = prepared.endings
+        endings, has_names = prepared.endings, prepared.has_names
         after = _judge(before, prepared, changed, is_fetched=is_due)
         after = replace(after, troubles={**after.troubles, **_find_orphans(environ)})
         _tell_changes(changed, prepared)
+        _note_in_force(environ, prepared, has_changed=bool(changed))
     except StartupError as error:
         text = " ".join(str(error).splitlines())
         after = replace(before, troubles={**before.troubles, SETTINGS: text})
+    if step < 0:
+        _follow_clock(-step)
     say_changes(before, after)
     save_record(after)
-    plan_next_run(after, watches, endings)
+    plan_next_run(after, watches, endings, has_names=has_names)
+    if changed and under_way:
+        _retry_what_failed_last(under_way)
     return 0
+
+
+def _follow_clock(seconds: float) -> None:
+    """Have what waits tried: its next try, and the queue manager's own clock, lie in the future (events(3postfix))."""
+    write_line("INFO", f"the clock was set back by {seconds:.0f} s: what waits is tried at once")
+    if is_running():
+        reload_postfix()
+
+
+def _retry_what_failed_last(deliveries: set[int]) -> None:
+    """Try once more what was under way with the old password or CA, and was deferred for it only after the flush."""
+    if wait_until_ended("smtp", deliveries, _UNDER_WAY_SECONDS):
+        flush_queue()
 
 
 def _judge(before: Record, prepared: Prepared, changed: list[str], *, is_fetched: bool) -> Record:
@@ -97,7 +129,22 @@ def _tell_changes(changed: list[str], prepared: Prepared) -> None:
         return
     names = [os.path.basename(path) for path in changed]
     words = [_name_authorities(prepared) if name == "upstream-ca.pem" else _NAMES.get(name, name) for name in names]
-    write_line("INFO", f"changed: {'; '.join(words)}. Postfix uses it from now on, and what waits is tried at once")
+    effect = "Postfix uses it from now on, and what waits is tried at once"
+    if {paths.SYSLOG, paths.SYSLOG_AUTHORITIES} >= set(changed):
+        effect = "The log goes there from now on"
+    write_line("INFO", f"changed: {'; '.join(words)}. {effect}")
+
+
+def _note_in_force(environ: dict[str, str], prepared: Prepared, *, has_changed: bool) -> None:
+    """Leave word for the status service."""
+    before = load_in_force()
+    after = InForce(
+        loaded_at=time.time() if has_changed else before.loaded_at,
+        reloads=before.reloads + has_changed,
+        certificates=make_certificates(prepared.endings),
+        secrets=find_change_times(find_files(environ)),
+    )
+    save_in_force(after, list_settings(prepared.settings))
 
 
 def _name_authorities(prepared: Prepared) -> str:

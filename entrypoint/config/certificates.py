@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from entrypoint.config.declaration import InvalidValue
+from entrypoint.config.declaration import SETTING, InvalidValue
 from entrypoint.config.secret import Secret
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def parse_authorities(data: bytes) -> Certificates:
         if not may_sign_certificates(certificate):
             raise InvalidValue(
                 f"'{certificate.subject.rfc4514_string()}' is not a CA but a server's or client's certificate",
-                "Give the certificate of the CA that issued it, or pin it with RELAYHOST_TLS=fingerprint",
+                "Give the certificate of the CA that issued it, or pin an upstream's with RELAYHOST_TLS=fingerprint",
             )
     return _describe(found)
 
@@ -70,7 +70,7 @@ def parse_authorities_text(text: str) -> Certificates | None:
     if "-----BEGIN" not in text:
         raise InvalidValue(
             "it is neither the word system nor PEM text",
-            "Write system, or give the path of a CA file in RELAYHOST_CA_FILE",
+            f"Write system, or give the path of a CA file in {SETTING}_FILE",
         )
     return parse_authorities(text.encode())
 

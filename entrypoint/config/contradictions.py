@@ -21,6 +21,9 @@ def find_contradictions(settings: Settings) -> list[Problem]:
         *_check_tls(settings),
         *_check_client_certificate(settings),
         *_check_listeners(settings),
+        *_check_syslog(settings),
+        *_check_log(settings),
+        *_check_status_listener(settings),
     ]
 
 
@@ -262,3 +265,33 @@ def _check_listeners(settings: Settings) -> Iterator[Problem]:
                 what=f"INET_PROTOCOLS={settings.inet_protocols} does not listen on it",
                 remedy="Remove the address, or set INET_PROTOCOLS=all",
             )
+
+
+def _check_syslog(settings: Settings) -> Iterator[Problem]:
+    url = settings.syslog_url
+    if settings.syslog_ca is not None and (url is None or url.transport != "tls"):
+        yield Problem(
+            setting="SYSLOG_CA",
+            what="there is no TLS in which it would be looked at" if url else "there is no SYSLOG_URL",
+            remedy=f"Set SYSLOG_URL=tls://{url.host if url else 'logs.example.com'} as well, or remove the CA",
+        )
+
+
+def _check_log(settings: Settings) -> Iterator[Problem]:
+    if settings.log_addresses_key is not None and settings.log_addresses != "hash":
+        yield Problem(
+            setting="LOG_ADDRESSES_KEY",
+            what=f"LOG_ADDRESSES={settings.log_addresses} makes no codes, and needs no key",
+            remedy="Set LOG_ADDRESSES=hash, or remove the key",
+        )
+
+
+def _check_status_listener(settings: Settings) -> Iterator[Problem]:
+    endpoint = settings.status_listen
+    if endpoint and endpoint.port in settings.listen_ports:
+        yield Problem(
+            setting="STATUS_LISTEN",
+            value=str(endpoint),
+            what=f"port {endpoint.port} is one of LISTEN_PORTS, where mail comes in",
+            remedy="Give it a port of its own, for example STATUS_LISTEN=0.0.0.0:9154",
+        )

@@ -69,12 +69,17 @@ def read_environment() -> dict[str, str]:
 
 def list_files(environ: Mapping[str, str]) -> tuple[str, ...]:
     """Return the paths that the `X_FILE` variables of settings name."""
+    return tuple(find_files(environ).values())
+
+
+def find_files(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the same by the names of the settings."""
     names = {declaration.name + FILE_SUFFIX for declaration in DECLARATIONS}
-    return tuple(
-        path
+    return {
+        name.removesuffix(FILE_SUFFIX): path
         for name, path in sorted(environ.items())
         if path and (name in names or (name.startswith(PARAMETER_PREFIX) and name.endswith(FILE_SUFFIX)))
-    )
+    }
 
 
 def find_file(name: str) -> str | None:

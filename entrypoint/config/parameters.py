@@ -65,6 +65,9 @@ _WEAKENING: Final[dict[str, tuple[Callable[[str], bool], str]]] = {
         lambda value: "permit" in value.split(), "it may let strangers send through this relay"),
     "smtpd_forbid_bare_newline": (
         _is_not("yes", "normalize", "reject", "note"), "messages can be smuggled (CVE-2023-51764)"),
+    "smtpd_forbid_bare_newline_exclusions": (bool, "messages can be smuggled from there (CVE-2023-51764)"),
+    "smtpd_forbid_unauth_pipelining": (_is_not("yes"), "clients may talk before they are asked, as smugglers do"),
+    "smtpd_client_event_limit_exceptions": (bool, "one client may take all sessions"),
     "smtpd_data_restrictions": (
         lambda value: value.strip() != "$smtpd_relay_restrictions" and _lacks("reject")(value),
         "strangers may send to <postmaster>"),

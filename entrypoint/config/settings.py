@@ -19,6 +19,7 @@ from entrypoint.config.certificates import (
 from entrypoint.config.declaration import defaulted, list_declarations, optional, required
 from entrypoint.config.nexthop import Nexthop, parse_nexthop
 from entrypoint.config.secret import Secret
+from entrypoint.config.syslog_url import SyslogUrl, parse_syslog_url
 from entrypoint.config.tls import (
     TlsLevel,
     TlsRule,
@@ -28,15 +29,18 @@ from entrypoint.config.tls import (
 )
 from entrypoint.config.values import (
     ALL_INTERFACES,
+    Endpoint,
     IPAddress,
     IPNetwork,
     parse_address_or_name,
     parse_boolean,
     parse_choice,
     parse_duration_seconds,
+    parse_endpoint,
     parse_host_name,
     parse_integer,
     parse_interfaces,
+    parse_key,
     parse_list,
     parse_mechanism,
     parse_network,
@@ -229,7 +233,8 @@ class Settings:
     )
     proxy_interfaces: tuple[IPAddress | str, ...] | None = optional(
         parse_list(parse_address_or_name),
-        "Addresses, or names that are resolved at start, under which a NAT or proxy reaches this relay from outside.",
+        "Addresses, or names that are looked up every five minutes, under which a NAT or proxy reaches this relay from "
+        "outside.",
         group=CLIENTS,
         default_help="none",
         parameter="proxy_interfaces",
@@ -261,7 +266,50 @@ class Settings:
         default="yes",
         group=RUNNING,
     )
-    log_format: str = defaulted(parse_choice("plain"), "The form of the log: plain.", default="plain", group=RUNNING)
+    log_format: str = defaulted(
+        parse_choice("plain", "json"),
+        "The form of the log: plain, or json, with an event for each recipient whose delivery has ended.",
+        default="plain",
+        group=RUNNING,
+    )
+    log_addresses: str = defaulted(
+        parse_choice("full", "domain", "hash"),
+        "What the log shows of mail addresses: full, domain (`*@example.com`), or hash: a code in place of the name, "
+        "the same for the same address.",
+        default="full",
+        group=RUNNING,
+    )
+    log_addresses_key: Secret | None = optional(
+        parse_key,
+        "The key of these codes, 16 characters or more, so that several relays have the same.",
+        group=RUNNING,
+        default_help="one is made and kept",
+        is_secret=True,
+    )
+    syslog_url: SyslogUrl | None = optional(
+        parse_syslog_url,
+        "Where every line of the log goes as well (RFC 5424): `udp://host`, `tcp://host` or `tls://host`, each with an "
+        "optional `:port` (514, 601, 6514); IPv6 in brackets.",
+        group=RUNNING,
+        default_help="standard output alone",
+        cleared=None,
+    )
+    syslog_ca: Certificates | None = defaulted(
+        parse_authorities_text,
+        "Who may sign the certificate of a `tls://` server: `system` (Debian's bundle) or PEM text. SYSLOG_CA_FILE may "
+        "be a PEM bundle, DER, PKCS #7 or a ZIP of those.",
+        default="system",
+        group=RUNNING,
+        parse_file=parse_authorities,
+    )
+    status_listen: Endpoint | None = defaulted(
+        parse_endpoint,
+        "Where the status service answers over HTTP: metrics, health and a page for people. Whoever reaches it can "
+        "read it: `127.0.0.1:9154` lets nobody but the container itself, `none` leaves it out.",
+        default="0.0.0.0:9154",
+        group=RUNNING,
+        cleared=None,
+    )
     tls_log_level: int = defaulted(
         parse_integer(0, 4),
         "What Postfix logs of TLS: 1 a line for each connection, 0 nothing, 2 and more for debugging.",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from entrypoint.config.declaration import InvalidValue
@@ -25,6 +26,7 @@ _NO: Final = ("no", "false", "off", "0")
 _LABEL: Final = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 _SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _LEAST_REFRESH_SECONDS: Final = 10
+_LEAST_KEY_LENGTH: Final = 16
 _YEAR_SECONDS: Final = 366 * 86400
 _MOST_BYTES: Final = 2**40
 _SIZES: Final = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
@@ -140,6 +142,32 @@ def parse_address(text: str) -> IPAddress:
     return address
 
 
+@dataclass(frozen=True, kw_only=True)
+class Endpoint:
+    """An address of this container and a port on it."""
+
+    address: IPAddress
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.address}]:{self.port}" if self.address.version == 6 else f"{self.address}:{self.port}"
+
+
+def parse_endpoint(text: str) -> Endpoint:
+    """Return the endpoint of `192.0.2.10:9154` or `[2001:db8::10]:9154`."""
+    example = "Write an address of this container and a port, for example 0.0.0.0:9154 or [::]:9154, or none"
+    host, colon, port = text.strip().rpartition(":")
+    if not colon or not host or (":" in host and not (host.startswith("[") and host.endswith("]"))):
+        raise InvalidValue(f"'{text}' is not an address and a port", example)
+    if not re.fullmatch(r"[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
+        raise InvalidValue(f"'{port}' is not a port from 1 to 65535", example)
+    try:
+        address = parse_address(host)
+    except InvalidValue as invalid:
+        raise InvalidValue(invalid.what, example) from None
+    return Endpoint(address=address, port=int(port))
+
+
 def parse_address_or_name(text: str) -> IPAddress | str:
     """Return an address, or the host name that stands for one."""
     try:
@@ -229,6 +257,16 @@ def parse_carriable_text(text: str) -> str:
 def parse_password(text: str) -> Secret:
     """Return a password that survives a Postfix table and SASL unchanged."""
     return Secret(parse_carriable_text(text))
+
+
+def parse_key(text: str) -> Secret:
+    """Return a key that nobody finds by trying."""
+    if len(text) < _LEAST_KEY_LENGTH:
+        raise InvalidValue(
+            f"it has fewer than {_LEAST_KEY_LENGTH} characters, and a short key is found by trying",
+            "Make one: openssl rand -hex 32",
+        )
+    return Secret(text)
 
 
 def parse_username(text: str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from entrypoint.reasons import explain
+from entrypoint.system.handshake import Handshake
 
 STEPS: Final = (
     "settings", "resolve", "connect", "greeting", "ehlo", "starttls", "handshake", "certificate", "name",
@@ -35,6 +36,8 @@ class Step:
     """Whether a step that is well has something to be read: what goes in the clear, or is not checked."""
     address: str = ""
     """Which address it is about, where that is not the one that is told step by step."""
+    handshake: Handshake | None = None
+    """What the server showed, in the step of that name."""
 
 
 class Broken(Exception):

@@ -124,7 +124,8 @@ class Visit:
 
     def _tell_handshake(self, handshake: Handshake | None) -> None:
         agreed = [text for text in (handshake.protocol, handshake.cipher) if text] if handshake else []
-        self._conversation.tell("handshake", ", ".join(agreed) or "it came as far as the certificate")
+        detail = ", ".join(agreed) or "it came as far as the certificate"
+        self._conversation.report(Step(name="handshake", is_ok=True, detail=detail, handshake=handshake))
 
     def _explain_handshake(self, error: SessionError) -> Broken:
         way, address = self._way, self._conversation.address

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Any, Final
 
 from entrypoint import paths
 from entrypoint.config.settings import Settings
 from entrypoint.config.tls import TlsLevel
-from entrypoint.config.values import LOOPBACK_ONLY
+from entrypoint.config.values import LOOPBACK_ONLY, Endpoint
+from entrypoint.plan.capacity import choose_capacity
 from entrypoint.plan.files import Facts, Plan, PlannedFile
 from entrypoint.plan.networks import (
     choose_excluded_gateways,
@@ -34,6 +36,7 @@ def compute_plan(settings: Settings, facts: Facts, templates: str = paths.TEMPLA
     """Return every file that must be on disk, in no order that matters."""
     networks = choose_networks(settings, facts)
     excluded = choose_excluded_gateways(networks, facts.gateways)
+    sessions = choose_capacity(settings, facts.memory_bytes).sessions
     main_cf = render_template(templates, "main.cf", _view_main_cf(settings, facts))
     files = [
         PlannedFile(
@@ -41,7 +44,9 @@ def compute_plan(settings: Settings, facts: Facts, templates: str = paths.TEMPLA
         ),
         PlannedFile(
             path=f"{paths.POSTFIX_CONFIG}/master.cf",
-            text=render_template(templates, "master.cf", {"listeners": _name_listeners(settings)}),
+            text=render_template(
+                templates, "master.cf", {"listeners": _name_listeners(settings), "sessions": f"{sessions:<7}"}
+            ),
         ),
         PlannedFile(path=_STATUS_FILTER, text=render_template(templates, "not_about_the_message", {})),
         PlannedFile(
@@ -55,11 +60,16 @@ def compute_plan(settings: Settings, facts: Facts, templates: str = paths.TEMPLA
                     "pidfile": f"{paths.RUN}/supervisord.pid",
                     "drain_seconds": settings.drain_timeout,
                     "occasional": ["upkeep", "probe"] if settings.probe != "no" else ["upkeep"],
+                    "has_status": settings.status_listen is not None,
+                    "status_listen": str(settings.status_listen),
                 },
             ),
         ),
+        PlannedFile(path=paths.LOG_RULES, text=f"{settings.log_format} {settings.log_addresses}\n"),
         PlannedFile(path=paths.LISTENERS, text=json.dumps(find_probe_targets(settings)) + "\n"),
     ]
+    if settings.status_listen:
+        files.append(PlannedFile(path=paths.STATUS_ENDPOINT, text=find_status_endpoint(settings.status_listen)))
     if excluded:
         files.append(PlannedFile(path=_GATEWAYS, text=render_gateway_answers(excluded)))
     if settings.credentials:
@@ -71,6 +81,7 @@ def compute_plan(settings: Settings, facts: Facts, templates: str = paths.TEMPLA
         files.append(PlannedFile(path=paths.UPSTREAM_AUTHORITIES, text=authorities.pem))
     if facts.client_chain is not None:
         files.append(PlannedFile(path=_CLIENT_CHAIN, text=facts.client_chain.reveal(), mode=0o600))
+    files += plan_syslog(settings, facts)
     return Plan(files=tuple(files), warnings=_warn(settings, facts), authorities=authorities)
 
 
@@ -91,6 +102,31 @@ def find_probe_targets(settings: Settings) -> list[tuple[str, int, str]]:
     ]
 
 
+def plan_syslog(settings: Settings, facts: Facts) -> list[PlannedFile]:
+    """Return what tells the log forwarder of SYSLOG_URL, if it is set."""
+    if settings.syslog_url is None:
+        return []
+    server = {
+        "transport": settings.syslog_url.transport,
+        "host": settings.syslog_url.host,
+        "port": settings.syslog_url.port,
+        "authorities": paths.SYSTEM_AUTHORITIES if settings.syslog_ca is None else paths.SYSLOG_AUTHORITIES,
+        "own_name": _choose_own_name(settings, facts),
+    }
+    files = [PlannedFile(path=paths.SYSLOG, text=json.dumps(server) + "\n")]
+    if settings.syslog_ca is not None:
+        # The CA first: whoever finds the other file changed reads both.
+        files.insert(0, PlannedFile(path=paths.SYSLOG_AUTHORITIES, text=settings.syslog_ca.pem))
+    return files
+
+
+def find_status_endpoint(listen: Endpoint) -> str:
+    """Return the address and the port at which the container itself reaches the status service, as bash needs them."""
+    if not listen.address.is_unspecified:
+        return f"{listen.address} {listen.port}\n"
+    return f"{'127.0.0.1' if listen.address.version == 4 else '::1'} {listen.port}\n"
+
+
 def override_parameters(main_cf: str, parameters: tuple[tuple[str, str], ...]) -> str:
     """Return main.cf with the user's own parameters at its end, and ours of the same name turned into comments."""
     if not parameters:
@@ -101,6 +137,12 @@ def override_parameters(main_cf: str, parameters: tuple[tuple[str, str], ...]) -
     return f"{main_cf}\n# --- From POSTFIX_<parameter> ---\n\n{lines}"
 
 
+def _choose_own_name(settings: Settings, facts: Facts) -> str:
+    name = settings.myhostname or facts.host_name
+    # Postfix completes a name without a dot in the same way (postconf(5) mydomain).
+    return name if "." in name else f"{name}.localdomain"
+
+
 def _name_listeners(settings: Settings) -> list[str]:
     return [f"{port:<15}" for port in settings.listen_ports]
 
@@ -109,7 +151,6 @@ def _view_main_cf(settings: Settings, facts: Facts) -> dict[str, Any]:
     networks = choose_networks(settings, facts)
     excluded = choose_excluded_gateways(networks, facts.gateways)
     levels = {settings.find_tls_level(nexthop) for nexthop in settings.nexthops}
-    host_name = settings.myhostname or facts.host_name
     interfaces = settings.inet_interfaces
     # With a URL never the system's bundle, whatever came of the fetch.
     uses_system_bundle = settings.relayhost_ca is None and settings.relayhost_ca_url is None
@@ -117,13 +158,13 @@ def _view_main_cf(settings: Settings, facts: Facts) -> dict[str, Any]:
     return {
         "meta_directory": paths.POSTFIX_META,
         "data_directory": paths.POSTFIX_DATA,
-        # Postfix completes a name without a dot in the same way (postconf(5) mydomain).
-        "myhostname": host_name if "." in host_name else f"{host_name}.localdomain",
+        "myhostname": _choose_own_name(settings, facts),
         "inet_interfaces": interfaces if isinstance(interfaces, str) else ", ".join(map(format_host, interfaces)),
         "inet_protocols": settings.inet_protocols,
         "proxy_interfaces": ", ".join(map(format_host, facts.proxy_addresses)),
         "mynetworks": render_networks(networks, excluded),
         "relay_restrictions": f"permit_mynetworks, {refuse_gateways}reject",
+        "sessions_of_one": choose_capacity(settings, facts.memory_bytes).sessions_of_one,
         "message_size_limit": settings.message_size_limit,
         "relayhost": str(settings.relayhost_nexthop),
         "has_fallback": settings.fallback_nexthop is not None,
@@ -161,6 +202,22 @@ def _complete_filter(mechanisms: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _warn(settings: Settings, facts: Facts) -> tuple[str, ...]:
+    return (*_warn_of_public_subnets(settings, facts), *_warn_of_little_memory(settings, facts))
+
+
+def _warn_of_little_memory(settings: Settings, facts: Facts) -> tuple[str, ...]:
+    capacity = choose_capacity(settings, facts.memory_bytes)
+    if not capacity.missing_bytes or facts.memory_bytes is None:
+        return ()
+    needed = math.ceil((facts.memory_bytes + capacity.missing_bytes) / 2**20)
+    return (
+        f"the container's memory is limited to {facts.memory_bytes // 2**20} MiB, which is used up when "
+        f"{capacity.sessions} clients send at once. Give it {needed} MiB (--memory {needed}m), or set a smaller "
+        "RELAYHOST_CONCURRENCY",
+    )
+
+
+def _warn_of_public_subnets(settings: Settings, facts: Facts) -> tuple[str, ...]:
     public = find_public_subnets(settings, facts)
     if not public or settings.inet_interfaces == LOOPBACK_ONLY:
         return ()

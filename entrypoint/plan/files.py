@@ -32,6 +32,8 @@ class Facts:
     """PROXY_INTERFACES with its names resolved."""
     client_chain: Secret | None = None
     """PEM of the client's private key and its certificate chain, in this order."""
+    memory_bytes: int | None = None
+    """The limit of the container's memory; `None` for no limit."""
     fetched_authorities: Certificates | None = None
     """What RELAYHOST_CA_URL gave, checked."""
 

@@ -10,21 +10,25 @@ TERM to master(8) ends every delivery in its middle: what the upstream took and 
 3. master alone is ended, by KILL, and the listeners with it. Without it qmgr(8) ends and hands out nothing more, and
    every other process finishes what it does: a delivery its transaction, whose result it writes into the queue file.
 4. Those that are still there are waited for, however long an upstream takes to confirm; the engine's KILL is the only
-   end to that. Only smtpd(8) is ended when no message is under way in it, for an idle client would hold it for minutes.
+   end to that, so one line tells of it before. Only smtpd(8) is ended when no message is under way in it, for an idle
+   client would hold it for minutes; and after a while smtpd and its cleanup(8) with a message that nobody was promised.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import signal
 import time
 from typing import Final
 
 from entrypoint import paths
+from entrypoint.errors import CannotWriteError
+from entrypoint.system.daemons import find_name, list_children
 from entrypoint.system.files import read_text, write_file
-from entrypoint.system.queue import has_pending
+from entrypoint.system.log import write_line
+from entrypoint.system.processes import send_signal
+from entrypoint.system.queue import count_messages, describe_place, has_pending
 
 _CLOSED: Final = (
     ("smtpd_delay_reject", "no"),
@@ -35,6 +39,9 @@ _LEAST_SECONDS: Final = 0.3
 _SETTLING_SECONDS: Final = 1.0
 _CLIENT_SECONDS: Final = 3.0
 """A client that stalls in the middle of a message is waited for so long; it was promised nothing yet."""
+_LATE_SECONDS: Final = 2.0
+"""Deliveries that need longer than that after master are told of, while the engine still has patience: its own KILL
+would leave nothing in the log."""
 _QUIET_SECONDS: Final = 0.3
 """From the end of the last cleanup(8), which has the message on disk, to smtpd's 250."""
 
@@ -49,12 +56,15 @@ class Drain:
         self._master_pid = 0
         self._ended_at = 0.0
         self._busy_at = 0.0
+        self._is_told = False
 
     def begin(self, master_pid: int) -> None:
         """Let no new session begin."""
         self._master_pid = master_pid
         main_cf = f"{paths.POSTFIX_CONFIG}/main.cf"
-        write_file(main_cf, close_to_clients(read_text(main_cf) or ""), 0o644)
+        # On a full disk sessions go on to begin until master is ended, which breaks no promise.
+        with contextlib.suppress(CannotWriteError):
+            write_file(main_cf, close_to_clients(read_text(main_cf) or ""), 0o644)
         _send(master_pid, signal.SIGHUP)
 
     def hurry(self) -> None:
@@ -69,7 +79,7 @@ class Drain:
         if self._settled_at is None and now >= self._window_ends_at - _SETTLING_SECONDS:
             self._settled_at = now + _SETTLING_SECONDS
             for pid in list_children(self._master_pid):
-                if _find_name(pid) == "qmgr":
+                if find_name(pid) == "qmgr":
                     _send(pid, signal.SIGSTOP)
         return self._settled_at is not None and now >= self._settled_at
 
@@ -77,18 +87,47 @@ class Drain:
         """Return whether a process of Postfix is still at work, among the orphans of master; ends idle sessions."""
         now = time.monotonic()
         self._ended_at = self._ended_at or now
-        names = {pid: _find_name(pid) for pid in pids}
+        names = {pid: find_name(pid) for pid in pids}
         if "cleanup" in names.values():
             self._busy_at = now
+        is_late = now - self._ended_at >= _CLIENT_SECONDS
         is_idle = now - max(self._busy_at, self._ended_at) >= _QUIET_SECONDS
-        if is_idle or now - self._ended_at >= _CLIENT_SECONDS:
-            for pid, name in names.items():
-                if name == "smtpd":
-                    _send(pid, signal.SIGTERM)
         for pid, name in names.items():
-            if name == "qmgr":  # it may be held; whoever waits for its answer goes on when it is gone
+            # It asks for trivial-rewrite(8), which has gone, every ten seconds; and nobody waits for it any more.
+            is_forsaken = name == "cleanup" and is_late and "smtpd" not in names.values()
+            if is_forsaken or (name == "smtpd" and (is_idle or is_late)):
+                _send(pid, signal.SIGTERM)
+            elif name == "qmgr":  # it may be held; whoever waits for its answer goes on when it is gone
                 _send(pid, signal.SIGKILL)
+        if not self._is_told and now - self._ended_at >= _LATE_SECONDS:
+            self._is_told = self._tell_waiting(list(names.values()).count("smtp"))
         return any(names.values())
+
+    def _tell_waiting(self, deliveries: int) -> bool:
+        """Say what holds the stop; return whether there was something to say."""
+        if deliveries:
+            count = "1 delivery that is" if deliveries == 1 else f"{deliveries} deliveries that are"
+            write_line("INFO", f"stopping; waiting for {count} under way; {look_at_rest()[1]}")
+        return deliveries > 0
+
+
+def look_at_rest() -> tuple[str, str]:
+    """Return severity and text of what is left in the queue now, and where that lies."""
+    return describe_rest(count_messages(), describe_place(read_text("/proc/self/mountinfo") or ""))
+
+
+def describe_rest(messages: int, fault: str) -> tuple[str, str]:
+    """Return severity and text for so many messages; `fault` as of `describe_place`."""
+    if not messages:
+        return "INFO", "the queue is empty"
+    count = "1 message is" if messages == 1 else f"{messages} messages are"
+    if not fault:
+        return "INFO", f"{count} left in the queue on the volume at {paths.QUEUE}, for the next start"
+    return (
+        "WARNING",
+        f"{count} left in the queue, which lies {fault}: gone when this container is. Start it again, and "
+        f"give the next one a volume: --volume queue:{paths.QUEUE}",
+    )
 
 
 def close_to_clients(main_cf: str) -> str:
@@ -98,21 +137,6 @@ def close_to_clients(main_cf: str) -> str:
     return kept + "".join(f"{name} = {value}\n" for name, value in _CLOSED)
 
 
-def list_children(pid: int) -> set[int]:
-    """Return the children of a process (proc(5)); those of the first one are its own, and all orphans."""
-    text = read_text(f"/proc/{pid}/task/{pid}/children")
-    return {int(word) for word in (text or "").split()}
-
-
-def _find_name(pid: int) -> str:
-    """Return a process's name; nothing for one that has ended."""
-    with contextlib.suppress(OSError):
-        status = read_text(f"/proc/{pid}/stat") or ""
-        name, _, rest = status.partition("(")[2].rpartition(")")
-        return "" if rest.split()[:1] in (["Z"], ["X"], []) else name
-    return ""
-
-
 def _send(pid: int, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, number)
+        send_signal(pid, number)

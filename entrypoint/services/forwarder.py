@@ -1,41 +1,41 @@
 """Receives syslog datagrams from Postfix on standard input and writes one line each to standard output.
 
 Reading never waits for writing: a thread reads into a bounded buffer, the other writes, and what finds the buffer full
-is counted and said. `tap` lets others read along, `attempts` counts. The socket itself belongs to the supervisor and
-survives this process, so that a restart loses nothing.
+is counted and said. `intake` is what is done with a line, `tap` and `observations` are for those who ask, and
+`syslog_sender` has a buffer and a thread of its own. The socket itself belongs to the supervisor and survives this
+process, so that a restart loses nothing.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import socket
 import threading
 import time
 from collections import deque
-from typing import Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
 
 from entrypoint import paths
-from entrypoint.services.attempts import AttemptCounter
-from entrypoint.services.hints import Hints
+from entrypoint.journal.addresses import load_rules
+from entrypoint.journal.forms import Form
+from entrypoint.services.intake import Intake, Output
+from entrypoint.services.observations import Observations
 from entrypoint.services.tap import Tap
-from entrypoint.system.log import TAG, clean_text, format_line, format_time
+from entrypoint.system.log import describe_drops, parse_copy, render_own_line, take_early_copies
 
-_SEVERITIES: Final = ("EMERGENCY", "ALERT", "CRITICAL", "ERROR", "WARNING", "NOTICE", "INFO", "DEBUG")
-"""RFC 5424 section 6.2.1, in the words of syslog(3); Postfix logs at CRITICAL, ERROR, WARNING and INFO."""
+if TYPE_CHECKING:
+    from entrypoint.services.syslog_sender import SyslogSender
+
 _MOST_LINES: Final = 20000
 """About 3 MB: ten seconds of the fastest relay, while whatever reads our output does not."""
+_MOST_AT_ONCE: Final = 500
+"""So that a full buffer is not copied as a whole, which would cost its size twice more."""
+_GATHERING_SECONDS: Final = 0.005
+"""Lines that come close after one another are written with one call: waking up for each costs as much as reading it."""
 _MAX_DATAGRAM_BYTES: Final = 65536
-
-# <PRIORITY>Mmm dd hh:mm:ss TAG[PID]: TEXT, as syslog(3) writes it to /dev/log (RFC 3164 section 4.1 without a host).
-_DATAGRAM: Final = re.compile(rb"<(\d{1,3})>(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d )?(.*)", re.DOTALL)
-_PROBE: Final = re.compile(
-    r"postfix/smtpd\[\d+\]: (?:connect|disconnect) from unknown\[([0-9a-f.:]+)\](?: quit=1 commands=1)?"
-)
-_FATAL: Final = re.compile(r"\S+ \S+ postfix/(?:master|postlog|postfix-script)\[\d+\]: (?:fatal|panic): ")
-"""Both match a line from its start: a client may put the same words into its Message-ID."""
 
 
 def read_probe_sources() -> frozenset[str]:
@@ -44,59 +44,58 @@ def read_probe_sources() -> frozenset[str]:
         return frozenset(source for _, _, source in json.load(file))
 
 
-def render_line(datagram: bytes, at: float, probe_sources: frozenset[str] = frozenset()) -> str | None:
-    """Return the line for one datagram, or `None` for a health check's; control characters are escaped."""
-    match = _DATAGRAM.match(datagram)
-    if match is None:
-        priority, message = 30, datagram
-    else:
-        priority, message = int(match[1]), match[2]
-    text = clean_text(message.rstrip(b"\n\0").decode("utf-8", errors="backslashreplace"))
-    probe = _PROBE.fullmatch(text)
-    if probe and probe[1] in probe_sources:
-        return None
-    return f"{format_time(at)} {_SEVERITIES[priority & 7]} {text}\n"
-
-
 class Forwarder:
     """The bounded buffer between the reading and the writing thread."""
 
-    def __init__(self, most_lines: int = _MOST_LINES) -> None:
+    def __init__(self, form: Form, most_lines: int = _MOST_LINES) -> None:
+        self.dropped = 0
+        """How many lines found no place, ever."""
+        self._form = form
         self._most_lines = most_lines
         self._lines: deque[str] = deque()
-        self._dropped = 0
-        self._is_finished = False
+        self._unsaid = 0
+        self._finishing = threading.Event()
         self._changed = threading.Condition()
 
     def put(self, line: str) -> None:
         """Take a line for the writer, or count it as dropped. Never waits for the writer."""
         with self._changed:
             if len(self._lines) >= self._most_lines:
-                self._dropped += 1
+                self.dropped += 1
+                self._unsaid += 1
             else:
+                self._say_what_was_dropped()
                 self._lines.append(line)
             self._changed.notify()
+
+    def say(self, severity: str, text: str) -> None:
+        """Take a line of ours."""
+        self.put(render_own_line(self._form, severity, text, time.time()))
 
     def finish(self) -> None:
         """Let the writer end once everything is written."""
         with self._changed:
-            self._is_finished = True
+            self._finishing.set()
             self._changed.notify()
 
     def take(self) -> str:
-        """Wait for lines and return them all as one text; an empty text is the end."""
+        """Wait for lines and return some of them as one text, the next ones; an empty text is the end."""
         with self._changed:
-            while not self._lines and not self._is_finished:
+            while not self._lines and not self._finishing.is_set():
                 self._changed.wait()
-            text = "".join(self._lines)
-            self._lines.clear()
-            if self._dropped:
-                text += (
-                    f"{format_time(time.time())} WARNING {TAG}: {self._dropped} log lines were dropped, because what "
-                    "reads this container's output did not keep up\n"
-                )
-                self._dropped = 0
-        return text
+            taken = [self._lines.popleft() for _ in range(min(len(self._lines), _MOST_AT_ONCE))]
+            if not self._lines:
+                self._say_what_was_dropped()
+                taken += self._lines
+                self._lines.clear()
+        return "".join(taken)
+
+    def _say_what_was_dropped(self) -> None:
+        """Put the number where the lines would have been."""
+        if self._unsaid:
+            text = describe_drops(self._unsaid)
+            self._lines.append(render_own_line(self._form, "WARNING", text, time.time()))
+            self._unsaid = 0
 
     def write(self) -> None:
         """Write to standard output until the end, waiting for it as long as it takes."""
@@ -104,34 +103,57 @@ class Forwarder:
             data = text.encode(errors="backslashreplace")
             while data:
                 data = data[os.write(1, data) :]
+            self._finishing.wait(_GATHERING_SECONDS)
 
 
-def keep_last_words(line: str) -> None:
-    """Keep why Postfix gives up, for the supervisor's last line."""
-    if _FATAL.match(line):
-        with open(paths.LAST_FATAL_LINE, "w", encoding="utf-8") as file:
-            file.write(line.partition(" ")[2].partition(" ")[2])
-
-
-def open_tap(attempts: AttemptCounter, forwarder: Forwarder) -> Tap:
-    """Return a tap that is open, or say in the log why it is not: the log must flow all the same."""
-    tap = Tap(attempts.report)
+def open_place(place: Tap | Observations, path: str, forwarder: Forwarder, who: str) -> None:
+    """Open what others ask at, or say in the log why it is not open: the log must flow all the same."""
     try:
-        tap.open(paths.LOG_TAP)
+        place.open(path)
     except OSError as error:
-        text = f"{TAG}: {paths.LOG_TAP} cannot be made ({error.strerror}): send-test and queue's ATTEMPTS need it"
-        forwarder.put(format_line("WARNING", text, time.time()))
-    return tap
+        forwarder.say("WARNING", f"{path} cannot be made ({error.strerror}): {who} need it")
+
+
+def make_report(intake: Intake, forwarder: Forwarder, sender: SyslogSender | None) -> Callable[[float], dict[str, Any]]:
+    """Return what tells the counts of this process."""
+
+    def report(at: float) -> dict[str, Any]:
+        dropped = {"stdout": forwarder.dropped, "syslog": sender.dropped if sender else 0}
+        return {**intake.report(at), "dropped": dropped}
+
+    return report
+
+
+def start_sender(forwarder: Forwarder) -> SyslogSender | None:
+    """Begin to send to a syslog server, if there is one."""
+    if not os.path.exists(paths.SYSLOG):
+        return None
+    from entrypoint.services.syslog_sender import SyslogSender  # only who has a server pays for it
+
+    sender = SyslogSender(forwarder.say)
+    for copy in take_early_copies():
+        sender.put(*copy)
+    sender.start()
+    return sender
 
 
 def main() -> None:
     """Forward until TERM, then everything that is still in the socket."""
     log = socket.socket(fileno=0)
-    forwarder = Forwarder()
-    own_addresses = read_probe_sources()
-    hints = Hints()
-    attempts = AttemptCounter(since=time.time())
-    tap = open_tap(attempts, forwarder)
+    form = Form(*load_rules())
+    forwarder = Forwarder(form)
+    intake = Intake(form, time.time(), read_probe_sources())
+    tap = Tap(intake.messages.report_attempts)
+    open_place(tap, paths.LOG_TAP, forwarder, "send-test and queue's ATTEMPTS")
+    sender = start_sender(forwarder)
+    observations = Observations(make_report(intake, forwarder, sender))
+    open_place(observations, paths.OBSERVATIONS, forwarder, "metrics and the status page")
+
+    def put(output: Output) -> None:
+        forwarder.put(output.line)
+        if sender:
+            sender.put(output.severity, output.at, output.tag, output.text)
+
     # Not a daemon: the process ends when the last line is written.
     threading.Thread(target=forwarder.write).start()
 
@@ -147,13 +169,13 @@ def main() -> None:
         except BlockingIOError:
             break
         at = time.time()
-        line = render_line(datagram, at, own_addresses)
-        if line is not None:
-            keep_last_words(line)
-            hints.note(line, at)
-            attempts.note(line, at)
-            forwarder.put(line)
-            tap.pass_on(line)
+        if copy := parse_copy(datagram):  # it is on standard output already
+            if sender:
+                sender.put(*copy)
+        else:
+            intake.take(datagram, at, put, tap.pass_on)
+    if sender:
+        sender.finish()
     forwarder.finish()
 
 

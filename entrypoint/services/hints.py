@@ -5,6 +5,7 @@ Three files at most, each written seldom: this sits in the way of every log line
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from typing import Final
@@ -49,7 +50,11 @@ class Hints:
         if 0 <= at - self._noted_at.get(path, 0.0) < _LEAST_SECONDS:
             return
         self._noted_at[path] = at
-        # For root alone: an upstream may echo what it was sent.
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        os.write(descriptor, f"{text}\n".encode(errors="backslashreplace"))
-        os.close(descriptor)
+        # On a full disk nobody is called; the log must flow all the same.
+        with contextlib.suppress(OSError):
+            # For root alone: an upstream may echo what it was sent.
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            try:
+                os.write(descriptor, f"{text}\n".encode(errors="backslashreplace"))
+            finally:
+                os.close(descriptor)

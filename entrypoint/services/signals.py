@@ -11,6 +11,8 @@ from typing import Any, Final
 
 from supervisor.options import ServerOptions
 
+from entrypoint.system.processes import send_signal
+
 _STOPS: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
 _BUSY_SECONDS: Final = 0.1
 """Between two looks while it is stopping: every second counts against the engine's patience."""
@@ -54,6 +56,10 @@ class Options(ServerOptions):  # type: ignore[misc] # supervisor has no types
     def get_socket_map(self) -> dict[int, Any]:
         """Return what is polled."""
         return {self._wake_up.fileno(): self._wake_up}
+
+    def kill(self, pid: int, signal: int) -> None:
+        """Send a signal to a child, whatever its user is."""
+        send_signal(pid, signal)
 
     def setpgrp(self) -> None:
         """Do nothing: master(8) begins a session of its own, which a leader of a process group must not (setsid(2))."""

@@ -8,10 +8,11 @@ output, not through a pipe that this process would have to empty.
 from __future__ import annotations
 
 import contextlib
-import json
+import gc
 import os
-import socket
+import signal
 import sys
+import time
 from typing import Any, Final
 
 from supervisor import events
@@ -22,36 +23,58 @@ from supervisor.states import STOPPED_STATES, SupervisorStates, getProcessStateD
 from supervisor.supervisord import Supervisor
 
 from entrypoint import paths
-from entrypoint.errors import CommandFailedError
-from entrypoint.services.drain import Drain, list_children
+from entrypoint.errors import CannotWriteError, CommandFailedError
+from entrypoint.services import offshoot
+from entrypoint.services.drain import Drain, look_at_rest
+from entrypoint.services.log_socket import LogSocket
 from entrypoint.services.occasions import Occasion
 from entrypoint.services.signals import Options
-from entrypoint.system.files import read_text, write_file
-from entrypoint.system.log import write_line
+from entrypoint.services.status import service as status_service
+from entrypoint.system.daemons import list_children
+from entrypoint.system.files import read_text
+from entrypoint.system.log import copy_line, write_line
+from entrypoint.system.memory import give_way
 from entrypoint.system.processes import REMEMBERED
-from entrypoint.system.queue import count_messages, describe_place
+from entrypoint.system.service_record import STATUS, Service, ServiceRecord, save_services
 
 _FORWARDER: Final = "log-forwarder"
 _MAIL_SERVICE: Final = "postfix"
 _UPKEEP: Final = "upkeep"
+_GIVE_WAY: Final = {_MAIL_SERVICE: 300, STATUS: 800, _UPKEEP: 900, "probe": 900}
+"""Who is ended first when memory is used up: what can be done later; then a daemon of Postfix, which its master starts
+again. Otherwise it would be the largest, this process, and the container with it."""
 
 
 class _Process(Subprocess):  # type: ignore[misc] # supervisor has no types
     """A child whose output is the container's.
 
-    Its standard input: for the forwarder the log socket, for what runs now and then the settings, for Postfix nothing.
+    Its standard input: for the forwarder the log socket, for what runs now and then the settings, for others nothing.
     """
 
     ending = ""
     """How it ended the last time: an exit status or a signal."""
+    starts = 0
+
+    def spawn(self) -> Any:
+        self.starts += 1
+        return super().spawn()
+
+    def _spawn_as_child(self, filename: str, argv: Any) -> Any:
+        """Become the service. Runs in the child."""
+        if self.config.name == STATUS:
+            self._prepare_child_fds()
+            offshoot.branch_off(STATUS, self.set_uid, lambda: status_service.serve(argv[-1]))
+        return super()._spawn_as_child(filename, argv)
 
     def _prepare_child_fds(self) -> None:
         """Give the child its descriptors 0 to 2 and no others. Runs in the child, before exec."""
-        if self.config.name == _MAIL_SERVICE:
+        if self.config.name != _MAIL_SERVICE:
+            os.setpgrp()  # a terminal's Ctrl-C is for the supervisor alone
+        if self.config.name in (_MAIL_SERVICE, STATUS):
             standard_input = os.open(os.devnull, os.O_RDONLY)
         else:
-            os.setpgrp()  # a terminal's Ctrl-C is for the supervisor alone
             standard_input = self.config.log_socket.fileno() if self.config.name == _FORWARDER else REMEMBERED
+        give_way(_GIVE_WAY.get(self.config.name, 0))
         os.dup2(standard_input, 0)
         os.closerange(3, self.config.options.minfds)
 
@@ -63,7 +86,7 @@ class _Process(Subprocess):  # type: ignore[misc] # supervisor has no types
 class _Service(ProcessConfig):  # type: ignore[misc] # supervisor has no types
     """What to run: a program of supervisord.conf without the pipes that supervisord reads its output from."""
 
-    log_socket: socket.socket
+    log_socket: LogSocket
 
     def make_dispatchers(self, proc: Any) -> tuple[dict[int, Any], dict[str, None]]:
         del proc
@@ -88,6 +111,7 @@ class _Root(Supervisor):  # type: ignore[misc] # supervisor has no types
         self._occasions = {name: Occasion(name) for name in names}
         self._drain: Drain | None = None
         self._heeded_calls = 0
+        self._is_ending_copied = False
 
     def _list_processes(self) -> list[_Process]:
         return [process for group in self.process_groups.values() for process in group.processes.values()]
@@ -103,6 +127,7 @@ class _Root(Supervisor):  # type: ignore[misc] # supervisor has no types
     def tick(self, now: float | None = None) -> None:
         """Do what is due; called about once a second, and more often while stopping."""
         super().tick(now)
+        self._watch_forwarder()
         if self.options.stop_calls > self._heeded_calls:
             self._heed_stop()
         if self.options.mood < SupervisorStates.RUNNING:
@@ -124,16 +149,24 @@ class _Root(Supervisor):  # type: ignore[misc] # supervisor has no types
             self._drain.hurry()
             return
         self.options.is_busy = True
+        self._note_change()
         for process in self._list_processes():
             if not process.config.autostart and process.state not in STOPPED_STATES:
                 process.stop()
-        mail = self._find_mail_service()
+        mail = self._find(_MAIL_SERVICE)
         self._drain = Drain(mail.config.stopwaitsecs)
         if mail.pid:
             self._drain.begin(mail.pid)
 
-    def _find_mail_service(self) -> _Process:
-        return next(process for process in self._list_processes() if process.config.name == _MAIL_SERVICE)
+    def _watch_forwarder(self) -> None:
+        """End a forwarder that lives and does not read, for mail waits for it; it is started again like any other."""
+        forwarder = self._find(_FORWARDER)
+        if forwarder.config.log_socket.is_neglected(time.monotonic()) and forwarder.pid:
+            write_line("WARNING", f"{_FORWARDER} does not read what Postfix logs, and mail waits for that: it is ended")
+            os.kill(forwarder.pid, signal.SIGKILL)
+
+    def _find(self, name: str) -> _Process:
+        return next(process for process in self._list_processes() if process.config.name == name)
 
     def ordered_stop_groups_phase_1(self) -> None:
         """Stop the next service; the forwarder only when the last process of Postfix, which may log, has ended."""
@@ -141,21 +174,38 @@ class _Root(Supervisor):  # type: ignore[misc] # supervisor has no types
             self._drain = self._drain or Drain(0)
             if self._drain.wait_for(list_children(os.getpid()) - {process.pid for process in self._list_processes()}):
                 return
+            self._copy_ending()
         super().ordered_stop_groups_phase_1()
+
+    def _copy_ending(self) -> None:
+        """Tell the syslog server how this ends while there is a forwarder; standard output is told when all is over."""
+        if not self._is_ending_copied:
+            self._is_ending_copied = True
+            severity, text = ("ERROR", self.failure) if self.failure else describe_end()
+            copy_line(severity, time.time(), text)
 
     def _start_at_once(self, _: Any) -> None:
         """Start every service in its order, before the first poll."""
         for group in sorted(self.process_groups.values()):
             group.transition()
 
-    def _note_change(self, _: Any) -> None:
-        """Write what runs now for `authrelay health`."""
-        states = {
-            process.config.name: {"state": getProcessStateDescription(process.state), "pid": process.pid}
+    def _note_change(self, _: Any = None) -> None:
+        """Write what runs now for health checks and the status page."""
+        services = {
+            process.config.name: Service(
+                state=getProcessStateDescription(process.state),
+                pid=process.pid,
+                restarts=max(0, process.starts - 1),
+                since=process.laststart,
+            )
             for process in self._list_processes()
             if process.config.autostart
         }
-        write_file(paths.SERVICES, json.dumps(states) + "\n", 0o644)
+        try:
+            save_services(ServiceRecord(services=services, is_stopping=self._heeded_calls > 0))
+        except CannotWriteError as error:
+            # The mail goes on without it; `health` has the last record.
+            write_line("WARNING", str(error))
 
     def _tell_ending(self, event: Any) -> None:
         """Say that a service ended by itself and is started again, unless this was its last chance."""
@@ -170,27 +220,21 @@ class _Root(Supervisor):  # type: ignore[misc] # supervisor has no types
         process = event.process
         if self.options.mood < SupervisorStates.RUNNING or not process.config.autostart:
             return
+        if process.config.name == STATUS:
+            text = f"{STATUS} cannot be kept running: {process.ending}. There are no metrics and no page from now on"
+            write_line("WARNING", f"{text}; mail is not affected. To try again, restart the container")
+            return
         words = read_text(paths.LAST_FATAL_LINE) if process.config.name == _MAIL_SERVICE else None
         self.failure = f"{process.config.name} cannot be kept running: {(words or process.ending).strip()}"
         self.options.mood = SupervisorStates.SHUTDOWN
         self.options.is_busy = True
 
 
-def open_log_socket() -> socket.socket:
-    """Return the bound datagram socket that syslog(3) writes to. It lives as long as the container."""
-    log = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    if os.path.exists(paths.LOG_SOCKET):
-        os.unlink(paths.LOG_SOCKET)
-    log.bind(paths.LOG_SOCKET)
-    os.chmod(paths.LOG_SOCKET, 0o666)  # noqa: S103 - every Postfix daemon logs, whatever its user
-    return log
-
-
 def supervise() -> None:
     """Run the services until TERM; raise CommandFailedError when one of them cannot be kept running."""
     options = Options()
     options.realize(args=["-c", paths.SUPERVISORD_CONF, "--nodaemon"])
-    _Service.log_socket = open_log_socket()
+    _Service.log_socket = LogSocket()
     for group in options.process_group_configs:
         group.process_configs = [
             _Service(options, **{name: getattr(config, name) for name in ProcessConfig.req_param_names})
@@ -198,10 +242,18 @@ def supervise() -> None:
         ]
     options.make_logger()
     root = _Root(options)
+    # What is here now stays: the collector need not touch it, and so the pages stay shared with our offshoot.
+    gc.freeze()
     with contextlib.suppress(ExitNow):
         root.run()
     if root.failure:
         raise CommandFailedError(root.failure)
+
+
+def describe_end() -> tuple[str, str]:
+    """Return severity and text of what a stop leaves behind."""
+    severity, rest = look_at_rest()
+    return severity, f"stopped; {rest}"
 
 
 def main() -> int:
@@ -211,22 +263,8 @@ def main() -> int:
     except CommandFailedError as error:
         write_line("ERROR", str(error))
         return error.exit_status
-    write_line(*describe_end(count_messages(), describe_place(read_text("/proc/self/mountinfo") or "")))
+    write_line(*describe_end())
     return 0
-
-
-def describe_end(messages: int, fault: str) -> tuple[str, str]:
-    """Return severity and text of the last line: what is left, and where it lies; `fault` as of `describe_place`."""
-    if not messages:
-        return "INFO", "stopped; the queue is empty"
-    count = "1 message is" if messages == 1 else f"{messages} messages are"
-    if not fault:
-        return "INFO", f"stopped; {count} left in the queue on the volume at {paths.QUEUE}, for the next start"
-    return (
-        "WARNING",
-        f"stopped; {count} left in the queue, which lies {fault}: gone when this container is. Start it again, and "
-        f"give the next one a volume: --volume queue:{paths.QUEUE}",
-    )
 
 
 if __name__ == "__main__":

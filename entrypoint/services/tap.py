@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import select
 import socket
 import threading
@@ -17,6 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
+from entrypoint.services.listening import listen
 from entrypoint.system.log_tap import ATTEMPTS, BEHIND, FOLLOW, FOLLOW_FROM_START, FOLLOWING
 
 _MOST_CHARACTERS: Final = 2 * 2**20
@@ -91,14 +91,7 @@ class Tap:
 
     def open(self, path: str) -> None:
         """Listen at a path, for root alone, and serve in the background; an OSError says why that cannot be."""
-        listener = socket.socket(socket.AF_UNIX)
-        # The file of a forwarder that was killed is still there.
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-        # Before bind(2), which makes the file with the socket's mode: there is no moment at which others can enter.
-        os.fchmod(listener.fileno(), 0o600)
-        listener.bind(path)
-        listener.listen(_MOST_READERS)
+        listener = listen(path, _MOST_READERS)
         # Daemons: the process does not wait for readers when it ends.
         threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import grp
 import os
 import stat
 import time
@@ -10,6 +11,8 @@ from typing import Final
 
 from entrypoint.errors import CannotWriteError
 
+STATUS_GROUP: Final = "authrelay"
+"""The group of the status service, which is nobody else's."""
 _AGE_SECONDS: Final = 10
 """Postfix calls a source that changed within the last two seconds "hot" and waits before it reads it. Ours are whole
 when they appear, so that they are dated back."""
@@ -65,6 +68,12 @@ def write_file(path: str, text: str, mode: int, *, is_durable: bool = False) -> 
             _sync_directory(os.path.dirname(path) or ".")
     except OSError as error:
         raise CannotWriteError(_explain(path, error)) from error
+
+
+def share_file(path: str, mode: int, group: str) -> None:
+    """Let a group of the image's have a file, or a socket, that is ours."""
+    os.chown(path, -1, grp.getgrnam(group).gr_gid)
+    os.chmod(path, mode)
 
 
 def rename_file(source: str, target: str) -> None:

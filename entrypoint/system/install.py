@@ -1,6 +1,7 @@
 """Makes the disk equal to the plan, before Postfix starts and while it runs. Disk, processes.
 
-Uses `files` to write, `processes` to run Postfix's commands, and `queue` for Postfix's own directories.
+Uses `files` to write, `processes` to run Postfix's commands, `daemons` for the running Postfix, and `queue` for its
+directories.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Final, Protocol
 
 from entrypoint import paths
 from entrypoint.errors import CommandFailedError
+from entrypoint.system.daemons import reload_postfix
 from entrypoint.system.files import make_directory, read_text, remove_others, rename_file, write_file
 from entrypoint.system.processes import finish_command, read_standard_error, start_command
 from entrypoint.system.queue import is_running, make_directories, refuse_shared_queue, repair_queue
@@ -55,6 +57,14 @@ def install(files: Sequence[File]) -> list[str]:
     return repair_queue()
 
 
+def install_log_rules(files: Sequence[File]) -> None:
+    """Write how the log is to be written, before its first line."""
+    make_directory(paths.RUN, 0o755)
+    for file in files:
+        if file.path == paths.LOG_RULES:
+            write_file(file.path, file.text, file.mode)
+
+
 def apply_changes(files: Sequence[File]) -> list[str]:
     """Bring a running relay to the plan and return the paths of what changed: nothing changed, nothing is done.
 
@@ -83,8 +93,7 @@ def apply_changes(files: Sequence[File]) -> list[str]:
         else:
             write_file(file.path, file.text, file.mode)
     if is_running():  # one that is just being started again reads everything anyway
-        finish_command(start_command(("postfix", "reload")))
-        finish_command(start_command(("postqueue", "-f")))
+        reload_postfix()
     return [file.path for file in changed]
 
 

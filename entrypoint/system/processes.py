@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NoReturn, cast
 
 from entrypoint.errors import CommandFailedError
@@ -46,6 +48,56 @@ def read_standard_error(arguments: Sequence[str]) -> str:
     return subprocess.run(
         arguments, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False
     ).stderr
+
+
+def start_child(work: Callable[[], bytes], seconds: int) -> tuple[int, int]:
+    """Fork a child for one piece of work, and return its number and the descriptor at which the result can be read.
+
+    It ends after so many seconds at the latest, and has no other descriptor of ours; its exit status is 0 when the
+    result is whole.
+    """
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid:
+        os.close(writer)
+        return pid, reader
+    status = 1
+    with contextlib.suppress(BaseException):
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM, signal.SIGCHLD):
+            signal.signal(number, signal.SIG_DFL)
+        signal.alarm(seconds)
+        # A connection that stayed open here would not end for the client when the parent closes it.
+        os.closerange(3, writer)
+        os.closerange(writer + 1, _MOST_FILES)
+        result = memoryview(work())
+        while result:
+            result = result[os.write(writer, result) :]
+        status = 0
+    os._exit(status)
+
+
+def send_signal(pid: int, number: int) -> None:
+    """Send a signal, as the user of the process where the container's root has no CAP_KILL and may not (kill(2))."""
+    try:
+        os.kill(pid, number)
+    except PermissionError:
+        try:
+            os.seteuid(os.stat(f"/proc/{pid}").st_uid)
+            os.kill(pid, number)
+        except FileNotFoundError as error:
+            raise ProcessLookupError from error
+        finally:
+            os.seteuid(0)
+
+
+def reset_signals() -> None:
+    """Treat signals as a program that was just started does: a fork inherits its parent's handlers."""
+    signal.set_wakeup_fd(-1)
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        if callable(signal.getsignal(number)):
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def bound_file_limit(hard: int) -> int:

@@ -18,20 +18,23 @@ from dataclasses import dataclass
 from typing import BinaryIO, Final
 
 from entrypoint import paths
-from entrypoint.errors import CommandFailedError
-from entrypoint.system.files import list_directory, list_names, make_directory
+from entrypoint.errors import CannotWriteError, CommandFailedError
+from entrypoint.system.files import list_directory, list_names, make_directory, read_text
 from entrypoint.system.processes import finish_command, start_command
 
-_MAIL_OWNER: Final = "postfix"
+MAIL_OWNER: Final = "postfix"
 _SETGID_GROUP: Final = "postdrop"
 _RESTING: Final = ("maildrop", "deferred", "hold")
 _MOVING: Final = ("incoming", "active")
+_OWNED: Final = (*_MOVING, "deferred", "hold", "corrupt", "bounce", "defer", "trace", "flush")
 _WRITING_SECONDS: Final = 10.0
 """A client that has sent nothing of its message for so long is not waited for as for a message in the queue."""
 _ANONYMOUS: Final = re.compile(r"/volumes/[0-9a-f]{64}/_data$|/containers/[0-9a-f]{64}/volumes/")
 """Where Docker, podman and containerd keep a volume that nobody named: the next container does not have it."""
+_OVERFLOW_USER: Final = "/proc/sys/kernel/overflowuid"
+"""Whom a user namespace shows in the place of those it does not know (user_namespaces(7))."""
 _ROOTS: Final = {"$queue_directory": paths.QUEUE, "$data_directory": paths.POSTFIX_DATA}
-_NAMES: Final = {"$mail_owner": _MAIL_OWNER, "$setgid_group": _SETGID_GROUP, "-": "root"}
+_NAMES: Final = {"$mail_owner": MAIL_OWNER, "$setgid_group": _SETGID_GROUP, "-": "root"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,12 +69,18 @@ def parse_directories(postfix_files: str) -> list[Directory]:
 
 
 def make_directories() -> None:
-    """Make every directory that Postfix needs, and give each its mode and owner back if something changed them."""
+    """Make every directory that Postfix needs, and give each its mode and owner back if something changed them.
+
+    Raises CannotWriteError, with the command that helps, where they belong to somebody who is not in this container.
+    """
     with open(f"{paths.POSTFIX_META}/postfix-files", encoding="utf-8") as file:
         directories = parse_directories(file.read())
     for directory in directories:
         owner = (pwd.getpwnam(directory.user).pw_uid, grp.getgrnam(directory.group).gr_gid)
-        make_directory(directory.path, directory.mode, owner)
+        try:
+            make_directory(directory.path, directory.mode, owner)
+        except CannotWriteError as error:
+            raise _refuse_unmapped(directory.path) or error from error
 
 
 def is_running() -> bool:
@@ -164,9 +173,55 @@ def describe_place(mountinfo: str) -> str:
     return "on a volume without a name" if _ANONYMOUS.search(found[3]) else ""
 
 
+def give_files_back() -> list[str]:
+    """Make the queue files Postfix's own, where a restored volume or another map of users gave them away.
+
+    Not those in maildrop, whose owner is who handed them in (postdrop(1)).
+    """
+    found = pwd.getpwnam(MAIL_OWNER)
+    strays = list(_list_strays(found.pw_uid))
+    try:
+        for path in strays:
+            os.chown(path, found.pw_uid, found.pw_gid, follow_symlinks=False)
+    except OSError as error:
+        raise _refuse_unmapped(strays[0]) or CannotWriteError(f"{strays[0]}: {error.strerror}") from error
+    text = f"{len(strays)} files and directories of the queue belonged to another user, as in a restored volume"
+    return [f"{text}: given back to Postfix"] if strays else []
+
+
+def _refuse_unmapped(path: str) -> CannotWriteError | None:
+    """Return what to say of a file whose owner does not exist in this container's user namespace, if it is one."""
+    root = map_user(0, read_text("/proc/self/uid_map") or "")
+    if root == 0 or os.lstat(path).st_uid != int(read_text(_OVERFLOW_USER) or 0):
+        return None
+    return CannotWriteError(
+        f"{path} belongs to a user whom this container, in its user namespace, cannot see or change. "
+        f"As root outside, where the volume lies: chown -R {root}:{root} . The start does the rest"
+    )
+
+
+def _list_strays(uid: int) -> Iterator[str]:
+    for name in _OWNED:
+        for directory, hashed, entries in os.walk(f"{paths.QUEUE}/{name}"):
+            for entry in (*hashed, *entries):
+                path = f"{directory}/{entry}"
+                if os.lstat(path).st_uid != uid:
+                    yield path
+
+
+def map_user(uid: int, uid_map: str) -> int:
+    """Return what a user of this container is outside, by /proc/self/uid_map (user_namespaces(7))."""
+    for line in uid_map.splitlines():
+        first, outside, count = (int(word) for word in line.split())
+        if first <= uid < first + count:
+            return outside + uid - first
+    return uid
+
+
 def repair_queue() -> list[str]:
-    """Let postsuper(1) put misnamed and misplaced queue files right; return what a person should know."""
-    remarks = finish_command(start_command(("postsuper",)))
+    """Give Postfix its files back and let postsuper(1) put their names right; return what a person should know."""
+    remarks = give_files_back()
+    remarks += finish_command(start_command(("postsuper",)))
     damaged = list_directory(f"{paths.QUEUE}/corrupt")
     if damaged:
         remarks.append(f"{len(damaged)} damaged messages lie in {paths.QUEUE}/corrupt: Postfix could not read them")

@@ -16,6 +16,8 @@ _WARNED_DAYS: Final = (30, 7, 1, 0)
 class Ending:
     """A certificate that is in use; `not_after` in seconds since the epoch."""
 
+    role: str
+    """`trusted_ca` or `client`."""
     what: str
     """Whose it is: `RELAYHOST_CA: the CA`, `CLIENT_CERT: the client certificate`."""
     subject: str

@@ -8,7 +8,17 @@ from collections.abc import Sequence
 from typing import Final
 
 from entrypoint import paths
-from entrypoint.system.agenda import Agenda, Watch, find_now, read_agenda, take_signature, watch_files, write_agenda
+from entrypoint.system.agenda import (
+    Agenda,
+    Watch,
+    double_pause,
+    find_now,
+    find_wall_offset,
+    read_agenda,
+    take_signature,
+    watch_files,
+    write_agenda,
+)
 from entrypoint.upkeep.expiry import DAY_SECONDS, Ending, find_next_look
 from entrypoint.upkeep.record import SETTINGS, Record
 
@@ -23,11 +33,15 @@ _LONGEST_PAUSE_SECONDS: Final = 3600.0
 more seldom, as long as it stays the same."""
 _LEAST_REPAIR_SECONDS: Final = 300.0
 """What cannot be used is not tried again before this, unless a file changes."""
+_NAMES_SECONDS: Final = 300.0
+"""What a name is resolved to is looked up so often; dynamic addresses have a time to live of about this."""
 
 
 def choose_next_fetch(refresh_seconds: float, failures: int) -> float:
     """Return when the CA is fetched again: after the interval, or sooner after a failure, give or take a tenth."""
-    seconds = refresh_seconds if not failures else min(refresh_seconds, _FIRST_RETRY_SECONDS * 2 ** (failures - 1))
+    seconds = refresh_seconds
+    if failures:
+        seconds = double_pause(_FIRST_RETRY_SECONDS, failures - 1, refresh_seconds)
     chance = int.from_bytes(os.urandom(4)) / 2**31 - 1  # from -1 to 1
     return find_now() + seconds * (1 + _JITTER * chance)
 
@@ -41,18 +55,25 @@ def is_fetch_due(record: Record) -> bool:
     return is_hinted or find_now() >= record.fetch_due_at
 
 
-def plan_next_run(record: Record, files: tuple[Watch, ...], endings: Sequence[Ending]) -> None:
-    """Write when the next run is due; `files` as they were before this one read them."""
+def plan_next_run(
+    record: Record, files: tuple[Watch, ...], endings: Sequence[Ending], *, has_names: bool = False
+) -> None:
+    """Write when the next run is due; `files` as they were before this one read them.
+
+    `has_names`: whether a setting has names whose addresses change.
+    """
     now = find_now()
     next_look = find_next_look(endings, time.time())
     moments = [now + DAY_SECONDS]  # the wall clock may have been put right since
+    if has_names:
+        moments.append(now + _NAMES_SECONDS)
     if next_look is not None:
         moments.append(now + next_look - time.time())
     if record.fetch_due_at is not None:
         moments.append(record.fetch_due_at)
-        pause = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2**record.vain)
+        pause = double_pause(_FIRST_PAUSE_SECONDS, record.vain, _LONGEST_PAUSE_SECONDS)
         files += watch_files((paths.UNTRUSTED,), not_before=now + pause)
     due_at = min(moments)
     if SETTINGS in record.troubles:
         due_at = max(due_at, now + _LEAST_REPAIR_SECONDS)
-    write_agenda(NAME, Agenda(due_at=due_at, watches=files))
+    write_agenda(NAME, Agenda(due_at=due_at, watches=files, wall_offset=find_wall_offset()))

@@ -9,9 +9,35 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from entrypoint import paths
 from entrypoint.system.files import read_text, write_file
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownCertificate:
+    """A certificate that the upstream showed; times in seconds since the epoch."""
+
+    subject: str
+    issuer: str
+    sha256: str
+    not_before: float
+    not_after: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class TlsState:
+    """How TLS with an upstream was agreed, and what it showed."""
+
+    level: str
+    """The TLS level in force, as Postfix names it."""
+    protocol: str
+    cipher: str
+    verdict: str
+    """`verified`, `not verified`, or nothing where the level does not check."""
+    chain: tuple[ShownCertificate, ...]
+    """Its own certificate first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +48,10 @@ class Upstream:
     nexthop: str
     step: str
     words: str
+    is_tried: bool = True
+    """Whether it was walked to: not so with PROBE=no."""
+    tls: TlsState | None = None
+    """What was seen of its TLS; nothing, where the walk did not come as far as that."""
 
     @property
     def is_well(self) -> bool:
@@ -58,8 +88,14 @@ def load_verdict() -> Verdict:
     if text is None:
         return Verdict()
     values = json.loads(text)
-    upstreams = tuple(Upstream(**one) for one in values["upstreams"])
+    upstreams = tuple(Upstream(**{**one, "tls": _load_tls(one["tls"])}) for one in values["upstreams"])
     return Verdict(at=values["at"], upstreams=upstreams, failures=values["failures"], vain=values["vain"])
+
+
+def _load_tls(values: dict[str, Any] | None) -> TlsState | None:
+    if values is None:
+        return None
+    return TlsState(**{**values, "chain": tuple(ShownCertificate(**one) for one in values["chain"])})
 
 
 def save_verdict(verdict: Verdict) -> None:

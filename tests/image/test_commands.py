@@ -75,6 +75,7 @@ def test_check_says_what_would_run_and_hides_the_password() -> None:
         "host name:          relay.example.com",
         "listens on:         all, ports 25 587",
         "may send:           127.0.0.0/8 [::1]/128",
+        "one client:         50 sessions at a time on each port",
         "largest message:    52428800 bytes",
         "main.cf:            soft_bounce = yes",
     ]

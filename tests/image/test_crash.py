@@ -8,40 +8,33 @@ from __future__ import annotations
 import os
 import random
 import time
-from dataclasses import dataclass
 
 from tests.image.conftest import Relays
 from tests.support.engine import Engine, Network
-from tests.support.load import Load, account, wait_until_delivered
+from tests.support.load import Kill, Load, account, wait_until_delivered, was_in_flight
 from tests.support.relay import Relay
-from tests.support.upstream import Message, Upstream
+from tests.support.upstream import Upstream
 from tests.support.wait import wait_until
 
 ROUNDS = int(os.environ.get("AUTHRELAY_ROUNDS", "6"))
 SEED = int(os.environ.get("AUTHRELAY_SEED", "0")) or random.SystemRandom().randrange(1, 2**31)
-_NOTICED_SECONDS = 1.0
-"""From a kill to the upstream's notice of it, on a busy machine."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Kill:
-    """What was killed, and when, in seconds since the epoch."""
-
-    victim: str
-    began_at: float
-    ended_at: float
 
 
 def strike(relay: Relay, victim: str) -> Kill:
-    """Kill -9 the container, master, every process of Postfix, or the log forwarder."""
+    """Kill -9 the container, master, every process of Postfix, every smtpd, or the log forwarder."""
     began_at = time.time()
     if victim == "container":
         relay.kill("KILL")
         wait_until(lambda: not relay.container.is_running, 10, "it should be gone")
     else:
-        patterns = {"master": "^master$", "postfix": "^(master|smtp|smtpd|cleanup|qmgr)$", "forwarder": "forwarder"}
+        patterns = {
+            "master": "^master$",
+            "postfix": "^(master|smtp|smtpd|cleanup|qmgr)$",
+            "smtpd": "^smtpd$",
+            "forwarder": "forwarder",
+        }
         name = "cmdline" if victim == "forwarder" else "comm"
-        relay.exec(
+        relay.container.exec(
             [
                 "bash",
                 "-c",
@@ -49,17 +42,9 @@ def strike(relay: Relay, victim: str) -> Kill:
                 f"grep -Eq '{patterns[victim]}' && [ ${{p#/proc/}} != $$ ] && kill -9 ${{p#/proc/}}; done; true",
             ],
             check=False,
+            is_privileged=True,
         )
     return Kill(victim=victim, began_at=began_at, ended_at=time.time())
-
-
-def was_in_flight(message: Message, kills: list[Kill]) -> bool:
-    """Whether a kill fell between the message's content and its confirmation, as the upstream saw them."""
-    until = message.final_reply_at or message.received_at
-    return any(
-        message.received_at <= kill.ended_at + _NOTICED_SECONDS and until >= kill.began_at - _NOTICED_SECONDS
-        for kill in kills
-    )
 
 
 def test_nothing_that_was_accepted_is_lost_whatever_is_killed(

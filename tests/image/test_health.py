@@ -14,6 +14,7 @@ from tests.support.wait import wait_until
 def test_health_is_good_and_leaves_no_line_in_the_log(relays: Relays) -> None:
     """A probe every few seconds must not bury the log, as those of other images do."""
     relay = relays.start()
+    wait_until(lambda: relay.logs().endswith(" quit=1 commands=1\n"), 5, "the greeting's own lines should have come")
     before = relay.logs()
     for _ in range(5):
         result = relay.exec(["authrelay", "health"])
@@ -40,6 +41,7 @@ def test_health_knows_where_the_relay_listens(env: dict[str, str], relays: Relay
     relay.start()
     port = int(env.get("LISTEN_PORTS", "25"))
     wait_until(lambda: relay.exec(["authrelay", "health"], check=False).status == 0, 20, "it should become healthy")
+    wait_until(lambda: "daemon started" in relay.logs(), 10, "the last line of the start should be there")
     before = relay.logs()
     answer = json.loads(relay.exec(["authrelay", "health", "--json"]).text)
     assert answer["is_healthy"]
@@ -51,7 +53,10 @@ def test_health_fails_while_postfix_does_not_answer(relays: Relays) -> None:
     """The kernel accepts connections for a master that hangs: only a greeting proves anything."""
     relay = relays.start(allowed=["killed by signal 9", "throttling"])
     relay.exec(["bash", "-c", "kill -STOP $(sed 's/ //g' /var/spool/postfix/pid/master.pid)"])
-    relay.exec(["bash", "-c", "for p in /proc/[0-9]*; do grep -q smtpd $p/comm && kill -9 ${p#/proc/}; done; true"])
+    killing = "for p in /proc/[0-9]*; do grep -q smtpd $p/comm && kill -9 ${p#/proc/}; done; true"
+    relay.container.exec(["bash", "-c", killing], is_privileged=True)
+    # What was well is believed for two seconds.
+    wait_until(lambda: relay.exec(["authrelay", "health"], check=False).status == 69, 12, "it should be noticed")
     began = time.monotonic()
     result = relay.exec(["authrelay", "health"], check=False)
     assert result.status == 69

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
 import resource
+from typing import Any
 
 import pytest
 
@@ -12,22 +15,11 @@ from tests.image.conftest import Relays
 from tests.support.client import Client
 from tests.support.engine import Engine, run_docker
 from tests.support.relay import IMAGE, Relay
+from tests.support.status import ask
 from tests.support.upstream import Upstream, reply
 from tests.support.wait import wait_until
 
 TEXT = b"Subject: x\r\n\r\nhello\r\n"
-HARDENED = (
-    "--read-only",
-    "--tmpfs=/run",
-    "--tmpfs=/tmp",
-    "--security-opt=no-new-privileges",
-    "--cap-drop=ALL",
-    # docs/hardening.md says why for each.
-    "--cap-add=CHOWN",
-    "--cap-add=DAC_OVERRIDE",
-    "--cap-add=SETGID",
-    "--cap-add=SETUID",
-)
 
 
 def list_processes(relay: Relay) -> dict[int, tuple[int, str, str]]:
@@ -48,7 +40,7 @@ done"""
     return {pid: process for pid, process in found.items() if pid not in execed}
 
 
-def test_process_tree_is_a_supervisor_with_a_forwarder_and_postfix(relays: Relays) -> None:
+def test_process_tree_is_a_supervisor_with_a_forwarder_postfix_and_the_status_service(relays: Relays) -> None:
     """Who is whose child decides who is told to stop, and who notices an end."""
     relay = relays.start()
     processes = list_processes(relay)
@@ -57,27 +49,39 @@ def test_process_tree_is_a_supervisor_with_a_forwarder_and_postfix(relays: Relay
     children = sorted(names[pid] for pid, (parent, _, _) in processes.items() if parent == 1)
     assert children == [
         "/opt/authrelay/bin/python3 -I -m entrypoint.services.forwarder",
+        # The status service: a fork, and what it is made of is the supervisor's.
+        "/opt/authrelay/bin/python3 -I -m entrypoint.services.supervisor",
         "/usr/lib/postfix/sbin/master -s",
     ]
+    (status,) = (pid for pid, name in names.items() if name == names[1] and pid != 1)
+    assert processes[status][1] == "authrelay"
+    assert relay.exec(["cat", f"/proc/{status}/comm"]).text == "status\n"
     (master,) = (pid for pid, name in names.items() if name.startswith("/usr/lib/postfix/sbin/master"))
     daemons = {command.split()[0]: user for parent, user, command in processes.values() if parent == master}
     assert {"qmgr", "pickup"} <= set(daemons)
     assert set(daemons.values()) == {"postfix"}
     assert processes[master][1] == "root"
-    assert len(processes) <= 12
+    assert len(processes) <= 13
 
 
-@pytest.mark.parametrize("limit", [1024, None], ids=["1024", "the-largest"])
-def test_relay_works_hardened_and_with_any_number_of_files(
-    limit: int | None, relays: Relays, upstream: Upstream, client: Client, engine: Engine
+@pytest.mark.parametrize(
+    ("is_hardened", "limit"), [(True, 1024), (True, None), (False, None)], ids=["1024", "the-largest", "plain"]
+)
+def test_relay_works_hardened_or_not_and_with_any_number_of_files(
+    is_hardened: bool, limit: int | None, relays: Relays, upstream: Upstream, client: Client, engine: Engine
 ) -> None:
-    """Read-only root, the fewest capabilities, no new privileges; 1024 files, or as many as the machine gives."""
-    largest = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    number = limit or largest
+    """With the rights of compose/relay.yaml, as in all these tests, and with those of a plain `docker run`."""
+    number = limit or resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     relay = relays.start(
-        arguments=[*HARDENED, f"--ulimit=nofile={number}:{number}"],
+        arguments=[f"--ulimit=nofile={number}:{number}"],
         volumes={engine.volume(): "/var/spool/postfix", engine.volume(): "/var/lib/authrelay"},
+        is_hardened=is_hardened,
     )
+    status = dict(line.split(":\t") for line in relay.exec(["cat", "/proc/1/status"]).text.splitlines())
+    # CHOWN, DAC_OVERRIDE, SETGID, SETUID (capabilities(7)); a seccomp filter, where the kernel has it.
+    assert (int(status["CapBnd"], 16) == 0xC3) == is_hardened
+    assert status["NoNewPrivs"] == str(int(is_hardened))
+    assert status.get("Seccomp") in (None, "2")
     for port in (25, 587):
         client.send(relay.container.name, port, "a@example.test", ["b@example.com"], TEXT)
     upstream.wait_messages(2)
@@ -117,10 +121,17 @@ FILES = {
     "/run/authrelay/supervisord.pid": "root root 644 file",
     "/run/authrelay/listeners.json": "root root 644 file",
     "/run/authrelay/services.json": "root root 644 file",
+    "/run/authrelay/status-endpoint": "root root 644 file",
+    "/run/authrelay/settings.json": "root root 644 file",
+    "/run/authrelay/configuration.json": "root root 644 file",
     "/run/authrelay/upkeep.json": "root root 644 file",
     "/run/authrelay/upkeep-agenda.json": "root root 600 file",
     "/run/authrelay/verdict.json": "root root 644 file",
+    "/run/authrelay/log-rules": "root root 644 file",
     "/run/authrelay/log-tap": "root root 600 socket",
+    "/run/authrelay/observations": "root authrelay 660 socket",
+    "/run/authrelay/addresses.key": "root authrelay 640 file",
+    "/var/lib/authrelay/addresses.key": "root root 600 file",
     "/var/lib/authrelay": "root root 755 directory",
     "/var/lib/authrelay/client.pem": "root root 600 file",
     "/var/lib/authrelay/client-certificate.pem": "root root 644 file",
@@ -136,7 +147,7 @@ FILES = {
 
 def test_files_have_the_modes_and_owners_of_the_docs(relays: Relays) -> None:
     """The table in docs/secrets.md is this one: nothing more may lie there, and nothing more open."""
-    relay = relays.start()
+    relay = relays.start({"LOG_ADDRESSES": "hash"})
     listed = relay.exec(["stat", "-c", "%n=%U %G %a %F", *FILES]).text
     found = dict(line.split("=", 1) for line in listed.splitlines())
     words = {"regular file": "file", "regular empty file": "file", "symbolic link": "link"}
@@ -155,7 +166,7 @@ def test_image_holds_no_compiler_no_pip_and_no_secret() -> None:
     assert not [word for word in words if word.startswith("/")], words
     assert "pip" not in words
     assert "setuptools" not in words
-    assert {"cryptography", "entrypoint", "environs", "jinja2", "supervisor"} <= set(words)
+    assert {"cryptography", "entrypoint", "environs", "jinja2", "prometheus_client", "supervisor"} <= set(words)
 
 
 def test_image_is_described_and_declares_what_engines_need() -> None:
@@ -165,7 +176,7 @@ def test_image_is_described_and_declares_what_engines_need() -> None:
     assert config["Labels"]["org.opencontainers.image.licenses"] == "MIT"
     assert len(config["Labels"]["org.opencontainers.image.revision"]) == 40
     assert set(config["Volumes"]) == {"/var/spool/postfix", "/var/lib/authrelay"}
-    assert set(config["ExposedPorts"]) == {"25/tcp", "587/tcp"}
+    assert set(config["ExposedPorts"]) == {"25/tcp", "587/tcp", "9154/tcp"}
     assert config["StopSignal"] == "SIGTERM"
     assert config["Healthcheck"]["Test"] == ["CMD", "authrelay", "health"]
     assert config["Healthcheck"]["StartInterval"] == 500_000_000
@@ -236,15 +247,16 @@ def test_term_reaches_postfix_and_ends_the_container_in_order(relays: Relays) ->
     relay = relays.start()
     assert relay.stop(10) == 0
     lines = [line.partition(" ")[2] for line in relay.logs().splitlines()]
-    # No new client is let in from here on; a health check may be told so meanwhile.
-    assert any(re.match(r"INFO postfix/master\[\d+\]: reload -- version 3", line) for line in lines[-6:])
+    # No new client is let in from here on.
+    assert any(re.match(r"INFO postfix/master\[\d+\]: reload -- version 3", line) for line in lines)
     assert lines[-1] == "INFO authrelay: stopped; the queue is empty"
 
 
 def test_log_has_postfixs_lines_from_its_start(relays: Relays) -> None:
     """What Postfix says while it starts is what explains a start that fails."""
     relay = relays.start()
-    assert re.search(r"INFO postfix/master\[\d+\]: daemon started -- version 3\.\d+", relay.logs())
+    started = r"INFO postfix/master\[\d+\]: daemon started -- version 3\.\d+"
+    wait_until(lambda: re.search(started, relay.logs()), 5, "what Postfix says when it starts should be there")
     stamp = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00 [A-Z]+ \S+: ")
     assert all(stamp.match(line) for line in relay.logs().splitlines())
 
@@ -253,3 +265,84 @@ def test_log_has_the_time_zone_that_was_asked_for(relays: Relays) -> None:
     """Operators compare logs by the clock on their wall."""
     relay = relays.start({"TZ": "Asia/Kolkata"})
     assert all("+05:30 " in line for line in relay.logs().splitlines())
+
+
+class Output:
+    """A relay's standard output, which is read only when a test asks for it; a context manager."""
+
+    def __init__(self, engine: Engine) -> None:
+        directory = engine.directory()
+        os.mkfifo(directory / "output", 0o666)
+        # Held open from both ends: the relay neither waits for a reader nor learns that there is none.
+        self._pipe = os.open(directory / "output", os.O_RDWR | os.O_NONBLOCK)
+        self.text = b""
+        self.options: dict[str, Any] = {
+            "volumes": {str(directory): "/output"},
+            "arguments": ["--entrypoint", "bash"],
+            "command": ["-c", "exec authrelay run >/output/output"],
+        }
+
+    def __enter__(self) -> Output:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._pipe)
+
+    def has(self, pattern: bytes) -> bool:
+        """Read what there is, and tell whether all that was ever read matches."""
+        with contextlib.suppress(BlockingIOError):
+            while read := os.read(self._pipe, 65536):
+                self.text += read
+        return re.search(pattern, self.text) is not None
+
+
+def test_output_that_nobody_reads_holds_up_neither_mail_nor_restarts_nor_the_stop(
+    engine: Engine, relays: Relays, client: Client, upstream: Upstream
+) -> None:
+    """A log collector that hangs must not become an outage of mail, nor make the engine kill deliveries."""
+    with Output(engine) as output:
+        relay = relays.start(**output.options)
+        write_lines(relay, 3000)
+        forwarder = find_forwarder(relay)
+        relay.container.exec(["bash", "-c", f"kill -9 {forwarder}"], is_privileged=True)
+        wait_until(lambda: find_forwarder(relay) not in (0, forwarder), 15, "the forwarder should be started again")
+        client.send(relay.container.name, 25, "a@example.test", ["b@example.com"], TEXT)
+        assert upstream.wait_messages(1)
+        assert not output.has(b"log-forwarder ended")
+        assert relay.stop(10) == 0
+        assert output.has(rb"WARNING authrelay: 1 log line was dropped, because .*\n(.*\n)*.* stopped; ")
+
+
+def test_number_of_dropped_lines_is_the_truth(engine: Engine, relays: Relays) -> None:
+    """Who misses lines must know how many, and where."""
+    with Output(engine) as output:
+        relay = relays.start(**output.options)
+        write_lines(relay, LINES)
+        wait_until(lambda: output.has(b"lines were dropped"), 30, "what is missing should be told")
+        write_lines(relay, 1)
+        wait_until(lambda: output.has(rb"xx: line 1 (.*\n)*.*xx: line 1 "), 10, "all should be there")
+        missing = LINES + 1 - len(re.findall(rb"xx: line \d+ x", output.text))
+        told = [int(count) for count in re.findall(rb"WARNING authrelay: (\d+) log lines were dropped", output.text)]
+        metric = re.search(r'log_lines_dropped_total\{output="stdout"\} (\S+)', ask(relay, "/metrics").text)
+    print(f"{LINES + 1} lines, {missing} missing, told: {told}, metric: {metric and metric[1]}")
+    assert missing > LINES // 10
+    assert sum(told) == missing
+    assert metric
+    assert float(metric[1]) == missing
+
+
+LINES = 30000
+"""The forwarder's buffer has 20000."""
+
+
+def write_lines(relay: Relay, count: int) -> None:
+    """Log as Postfix does, fast."""
+    line = "import socket; s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); s.connect('/dev/log'); "
+    line += f"[s.send(b'<22>xx: line %d ' % n + b'x' * 90) for n in range(1, {count} + 1)]"
+    relay.exec(["python3", "-c", line])
+
+
+def find_forwarder(relay: Relay) -> int:
+    """The process of the log forwarder in the container; 0 while there is none."""
+    names = {pid: command for pid, (_, _, command) in list_processes(relay).items()}
+    return next((pid for pid, command in names.items() if command.endswith("services.forwarder")), 0)

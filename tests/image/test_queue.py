@@ -9,8 +9,8 @@ from typing import Any
 
 from tests.image.conftest import Relays
 from tests.support.client import Client
-from tests.support.engine import Engine
-from tests.support.relay import Relay
+from tests.support.engine import Engine, run_docker
+from tests.support.relay import IMAGE, Relay
 from tests.support.upstream import Upstream, reply
 from tests.support.wait import wait_until
 
@@ -62,13 +62,34 @@ def test_queue_that_was_copied_gets_its_file_names_back(
         client.send(first.container.name, 25, "a@example.test", ["b@example.com"], TEXT)
     wait_until(lambda: [entry["queue_name"] for entry in first.queue()] == ["deferred"] * 3, 20, "three should wait")
     # A file more before them, so that no inode fits by chance.
-    first.exec(["bash", "-c", "touch /copy/x && cp -a /var/spool/postfix/. /copy && rm /copy/x"])
+    copying = "touch /copy/x && cp -a /var/spool/postfix/. /copy && rm /copy/x"
+    first.container.exec(["bash", "-c", copying], is_privileged=True)
     first.stop()
     upstream.mend()
     second = relays.start(volumes={copy: "/var/spool/postfix"}, allowed=["postsuper: "])
     second.flush()
     upstream.wait_messages(3)
     second.wait_queue(0)
+
+
+def test_queue_files_of_another_user_are_given_back(
+    relays: Relays, upstream: Upstream, client: Client, engine: Engine
+) -> None:
+    """A backup that was restored by hand: Postfix would say `Permission denied` again and again, and send nothing."""
+    volume = engine.volume()
+    upstream.behave(faults={"rcpt": reply(451, "4.3.0 later")})
+    first = relays.start(volumes={volume: "/var/spool/postfix"})
+    for _ in range(3):
+        client.send(first.container.name, 25, "a@example.test", ["b@example.com"], TEXT)
+    wait_until(lambda: [entry["queue_name"] for entry in first.queue()] == ["deferred"] * 3, 20, "three should wait")
+    first.stop()
+    run_docker(["run", "--rm", f"--volume={volume}:/q", "--entrypoint=chown", IMAGE, "-R", "1000:1000", "/q"])
+    upstream.mend()
+    second = relays.start(volumes={volume: "/var/spool/postfix"}, allowed=["of the queue belonged to another user"])
+    second.flush()
+    upstream.wait_messages(3)
+    second.wait_queue(0)
+    assert "of the queue belonged to another user, as in a restored volume: given back to Postfix" in second.logs()
 
 
 def test_queue_in_use_is_refused_and_the_first_relay_goes_on(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import itertools
+import json
+import time
 import zipfile
 
 import pytest
@@ -43,14 +45,13 @@ def test_authority_is_understood_in_every_form(form: str, relays: Relays, upstre
     relay = relays.start(secrets={"/run/secrets/ca.pem": content})
     client.send(relay.container.name, 25, "a@example.test", ["b@example.com"], TEXT)
     upstream.wait_messages(1)
-    assert "Verified TLS connection established" in relay.logs()
+    wait_until(lambda: "Verified TLS connection established" in relay.logs(), 5, "Postfix should say so")
 
 
 def test_authority_is_the_systems_bundle_when_none_is_named(relays: Relays, upstream: Upstream, client: Client) -> None:
     """Most providers' certificates are signed by a CA that Debian ships."""
-    relay = relays.create({"RELAYHOST_CA_FILE": ""}, secrets={"/bundle/ca.pem": upstream.authority.pem.encode()})
-    relay.start()
-    relay.wait_ready()
+    secrets = {"/bundle/ca.pem": upstream.authority.pem.encode()}
+    relay = relays.start({"RELAYHOST_CA_FILE": ""}, secrets=secrets, is_hardened=False)
     client.send(relay.container.name, 25, "a@example.test", ["b@example.com"], TEXT)
     wait_until(lambda: "Server certificate not verified" in relay.logs(), 20, "a private CA is not in Debian's bundle")
     relay.exec(["bash", "-c", "cat /bundle/ca.pem >>/etc/ssl/certs/ca-certificates.crt && postfix reload"])
@@ -134,9 +135,16 @@ def test_proxy_interfaces_may_be_names(relays: Relays) -> None:
         {"PROXY_INTERFACES": "192.0.2.1 proxy.example.test nowhere.example.test"},
         arguments=["--add-host", "proxy.example.test:203.0.113.9"],
         allowed=["PROXY_INTERFACES: 'nowhere.example.test' does not resolve now and is left out"],
+        is_hardened=False,
     )
     assert relay.postconf("proxy_interfaces") == "192.0.2.1, 203.0.113.9"
     assert "nowhere.example.test" in relay.logs()
+    agenda = json.loads(relay.exec(["cat", "/run/authrelay/upkeep-agenda.json"]).text)
+    assert agenda["due_at"] - time.clock_gettime(time.CLOCK_BOOTTIME) < 300
+    # A new address, as the next look finds it.
+    relay.exec(["sh", "-c", "echo 203.0.113.10 proxy.example.test >/etc/hosts"])
+    relay.kill("HUP")
+    wait_until(lambda: relay.postconf("proxy_interfaces") == "192.0.2.1, 203.0.113.10", 10, "it should be looked up")
 
 
 def test_host_name_is_what_the_upstream_is_greeted_with(relays: Relays, upstream: Upstream, client: Client) -> None:

@@ -67,9 +67,8 @@ def test_stop_under_load_loses_nothing_and_repeats_nothing(
         name = relay.container.name
         with Load(engine, network, name, prefix=f"round-{number}", pause_seconds=0.4) as load:
             load.wait_accepted(25)
-            began = time.monotonic()
+            # Not ended by the engine, whose KILL would make it 137.
             assert relay.stop(10) == 0
-            assert time.monotonic() - began < 10.5
             accepted += load.end()
         relay.start()
         relay.wait_ready()
@@ -82,17 +81,19 @@ def test_stop_under_load_loses_nothing_and_repeats_nothing(
 
 
 def test_this_test_can_see_duplicates(engine: Engine, network: Network, relays: Relays, upstream: Upstream) -> None:
-    """TERM to master, which every other image sends, repeats what is in flight: 0 above means something."""
+    """TERM to master, which every other image sends, repeats what is in flight: 0 above means something.
+
+    As other images run: without CAP_KILL, as in compose/relay.yaml, master may not end its daemons.
+    """
     upstream.behave(final_reply_delay_seconds=2)
-    relay = start_with_queue(relays, engine.volume())
+    relay = relays.start(volumes={engine.volume(): "/var/spool/postfix"}, allowed=_AT_THE_END, is_hardened=False)
     with Load(engine, network, relay.container.name, prefix="term", sessions=3) as load:
         load.wait_accepted(10)
         accepted = load.end()
     relay.exec(["sh", "-c", "kill -TERM $(cat /var/spool/postfix/pid/master.pid)"])
     upstream.mend()
     wait_until(lambda: relay.banner().startswith("220"), 30, "the supervisor should start it again")
-    relay.flush()
-    wait_until(lambda: relay.queue() == [], 60, "everything should be delivered")
+    wait_until_delivered(relay)
     lost, repeated = account(accepted, upstream.messages())
     assert lost == []
     assert repeated
@@ -115,13 +116,16 @@ def test_stop_hands_nothing_out_after_its_window_and_says_what_is_left(
     """One connection, each message 1.5 s: after DRAIN_TIMEOUT the rest waits for the next start, each only once."""
     relay = start_with_queue(relays, engine.volume(), {"RELAYHOST_CONCURRENCY": "1", "DRAIN_TIMEOUT": "2s"})
     upstream.behave(final_reply_delay_seconds=1.5)
+    handed_in_at = time.monotonic()
     names = submit_all(relay, client, 12)
     began = time.monotonic()
     assert relay.stop(30) == 0
     assert 2 <= time.monotonic() - began < 6
     left = int(re.findall(r"stopped; (\d+) messages are left in the queue on the volume", find_last_line(relay))[0])
     assert left == len(names) - upstream.count()
-    assert left >= 8
+    # At most one more can have begun than fit into the time since the first was handed in.
+    assert left >= len(names) - (time.monotonic() - handed_in_at) / 1.5 - 1
+    assert left > 1
     upstream.mend()
     deliver_rest(relay)
     assert account(names, upstream.messages()) == ([], [])
@@ -217,15 +221,17 @@ def test_client_that_only_sits_there_does_not_hold_the_stop(
     assert time.monotonic() - began < 8
 
 
-def test_upstream_that_never_confirms_is_ended_by_the_engine_alone(
-    engine: Engine, relays: Relays, upstream: Upstream, client: Client
+@pytest.mark.parametrize("stage", ["connect", "end-of-data"])
+def test_upstream_that_never_answers_is_ended_by_the_engine_alone_and_told_of_before(
+    stage: str, engine: Engine, relays: Relays, upstream: Upstream, client: Client
 ) -> None:
     """Nothing is lost by that; whether it is repeated only the upstream knows."""
-    upstream.behave(faults={"end-of-data": hang()})
+    upstream.behave(faults={stage: hang()})
     relay = start_with_queue(relays, engine.volume())
     submit(relay, client)
-    wait_until(lambda: any(session.messages for session in upstream.sessions()), 10, "it should be under way")
-    assert relay.stop(6) == 137
+    wait_until(lambda: upstream.sessions() != [], 10, "it should be under way")
+    assert relay.stop(8) == 137
+    assert "stopping; waiting for 1 delivery that is under way; 1 message is left in the queue" in find_last_line(relay)
     upstream.mend()
     deliver_rest(relay)
     lost, _ = account(["a@example.test"], upstream.messages())

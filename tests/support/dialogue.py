@@ -48,8 +48,9 @@ class Place:
 
     host: str
     port: int = 25
-    # None: this machine.
+    # None: this machine, or the network of one of its processes.
     container: Container | None = None
+    pid: int = 0
     python: str = "python"
     # The address that it comes from; empty: as the kernel chooses.
     source: str = ""
@@ -79,9 +80,9 @@ def hold_dialogues(
     ]
     stdin = json.dumps(orders).encode()
     if place.container is None:
-        done = subprocess.run(
-            [sys.executable, "-c", _SCRIPT], input=stdin, stdout=subprocess.PIPE, timeout=120, check=True
-        )
+        entering = ["nsenter", f"--net=/proc/{place.pid}/ns/net"] if place.pid else []
+        command = [*entering, sys.executable, "-c", _SCRIPT]
+        done = subprocess.run(command, input=stdin, stdout=subprocess.PIPE, timeout=120, check=True)
         output = done.stdout
     else:
         output = place.container.exec([place.python, "-c", _SCRIPT], stdin=stdin).stdout

@@ -115,9 +115,13 @@ class Container:
         env: Mapping[str, str] | None = None,
         check: bool = True,
         timeout_seconds: float = 120,
+        is_privileged: bool = False,
     ) -> Result:
-        """Run a command inside; raise EngineError when it fails, unless `check` is false."""
-        options = ["--interactive", *(["--user", user] if user else [])]
+        """Run a command inside; raise EngineError when it fails, unless `check` is false.
+
+        Privileged is with all capabilities, whatever the container has.
+        """
+        options = ["--interactive", *(["--user", user] if user else []), *(["--privileged"] if is_privileged else [])]
         for key, value in (env or {}).items():
             options += ["--env", f"{key}={value}"]
         return run_docker(

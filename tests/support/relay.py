@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -11,7 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tests.support.engine import Container, Engine, Network, Result
+from tests.support.engine import Container, Engine, Network, Result, run_docker
 from tests.support.wait import wait_until
 
 IMAGE = os.environ.get("AUTHRELAY_IMAGE", "authrelay:dev")
@@ -39,11 +40,21 @@ def parse_log(text: str) -> list[LogLine]:
     lines = []
     for line in text.splitlines():
         match = _LINE.match(line)
-        if match:
+        if line.startswith('{"version":'):
+            lines.append(_parse_record(json.loads(line)))
+        elif match:
             lines.append(LogLine(severity=match["severity"], source=match["source"], text=match["text"]))
         elif line.strip():
             lines.append(LogLine(severity="ERROR", source="", text=line))
     return lines
+
+
+def _parse_record(record: dict[str, Any]) -> LogLine:
+    """A line of LOG_FORMAT=json; an event has no text of its own."""
+    source, _, text = str(record.get("text", "")).partition(": ")
+    if record["event"] == "authrelay":
+        source, text = "authrelay", str(record["text"])
+    return LogLine(severity=record["severity"], source=source, text=text)
 
 
 def find_complaints(text: str, allowed: Sequence[str] = ()) -> list[LogLine]:
@@ -56,8 +67,28 @@ def find_complaints(text: str, allowed: Sequence[str] = ()) -> list[LogLine]:
     ]
 
 
+@functools.cache
+def read_hardening() -> tuple[str, ...]:
+    """What compose/relay.yaml, the file that people copy, says of a relay's rights, as `docker run` has it."""
+    path = pathlib.Path(__file__).parents[2] / "compose" / "relay.yaml"
+    relay = json.loads(run_docker(["compose", "--file", str(path), "config", "--format", "json"]).text)["services"]
+    service = relay["relay"]
+    assert service["read_only"] is True
+    return (
+        "--read-only",
+        *(f"--tmpfs={path}" for path in service["tmpfs"]),
+        *(f"--cap-drop={name}" for name in service["cap_drop"]),
+        *(f"--cap-add={name}" for name in service["cap_add"]),
+        *(f"--security-opt={option}" for option in service["security_opt"]),
+        f"--memory={service['mem_limit']}",
+        f"--memory-swap={service['memswap_limit']}",
+        f"--pids-limit={service['pids_limit']}",
+        *(f"--sysctl={name}={value}" for name, value in service["sysctls"].items()),
+    )
+
+
 class Relay:
-    """One authrelay container."""
+    """One authrelay container, with the rights of compose/relay.yaml."""
 
     def __init__(
         self,
@@ -72,8 +103,11 @@ class Relay:
         aliases: Sequence[str] = ("relay",),
         image: str = IMAGE,
         is_started: bool = True,
+        is_hardened: bool = True,
     ) -> None:
         """`secrets`: content by path in the container; `volumes`: path in the container by name or host path.
+
+        Not hardened is what `docker run` gives without further options; the arguments come on top in both cases.
 
         Each directory that holds secrets is one bind mount of a temporary directory, as in Kubernetes: it
         hides what the image has there, and a file in it can be replaced while the relay runs.
@@ -96,7 +130,7 @@ class Relay:
             network=network,
             aliases=aliases,
             env=env,
-            arguments=[*mounts, *arguments],
+            arguments=[*(read_hardening() if is_hardened else ()), *mounts, *arguments],
         )
         if is_started:
             self.container.start()

@@ -307,6 +307,7 @@ smtp_host_lookup = native
         engine,
         network,
         image=POSTFIX_IMAGE,
+        is_hardened=False,
         secrets={
             "/etc/relay/main.cf": main.encode(),
             "/etc/relay/ca.pem": ca.encode(),

@@ -29,7 +29,7 @@ _CONTROL_PORT = 8025
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Fault:
-    """One misbehaviour at one stage of SMTP. Make it with `reply`, `hang` or `drop`."""
+    """One misbehaviour at one stage of SMTP. Make it with `reply`, `hang`, `drop` or `reset`."""
 
     kind: str
     code: int = 0
@@ -53,6 +53,11 @@ def hang(*, times: int | None = None, containing: str = "") -> Fault:
 def drop(*, times: int | None = None, containing: str = "") -> Fault:
     """Close the connection instead of answering."""
     return Fault(kind="drop", times=times, containing=containing)
+
+
+def reset(*, times: int | None = None, containing: str = "") -> Fault:
+    """Reset the connection: RST instead of FIN."""
+    return Fault(kind="reset", times=times, containing=containing)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -116,6 +121,8 @@ class Session:
     helo: str
     # Verbs in order; "DATA." is a complete content.
     verbs: tuple[str, ...]
+    # Each reply of 400 and more: the verb that it answers ("" before the first), and its lines, joined by blanks.
+    refusals: tuple[tuple[str, str], ...]
     logins: tuple[Login, ...]
     messages: tuple[Message, ...]
 
@@ -152,6 +159,7 @@ class Upstream:
         self,
         *,
         faults: Mapping[str, Fault] | None = None,
+        is_listening: bool = True,
         starttls_offered: bool = True,
         auth_offered: str = "inside-tls",
         require_auth: bool = True,
@@ -159,22 +167,26 @@ class Upstream:
         extensions: Sequence[str] | None = None,
         tls_minimum: str = "TLSv1.2",
         tls_maximum: str = "TLSv1.3",
+        reply_delay_seconds: float = 0,
         final_reply_delay_seconds: float = 0,
         final_reply_jitter_seconds: float = 0,
     ) -> None:
         """Behave exactly so from now on; what is not named is good. Hanging sessions are dropped.
 
-        `faults` by stage: connect, handshake (hang and drop only), ehlo, starttls, auth, mail, rcpt, data,
-        end-of-data. `auth_offered`: inside-tls, absent, before-tls, always. TLS versions: TLSv1 to TLSv1.3.
+        `faults` by stage: connect, handshake, ehlo, starttls, auth, mail, rcpt, data, content (in its middle),
+        end-of-data; no reply at handshake and content. `auth_offered`: inside-tls, absent, before-tls, always. TLS
+        versions: TLSv1 to TLSv1.3.
         """
         order: dict[str, Any] = {
             "faults": {stage: dataclasses.asdict(fault) for stage, fault in (faults or {}).items()},
+            "is_listening": is_listening,
             "starttls_offered": starttls_offered,
             "auth_offered": auth_offered,
             "require_auth": require_auth,
             "mechanisms": list(mechanisms),
             "tls_minimum": tls_minimum,
             "tls_maximum": tls_maximum,
+            "reply_delay_seconds": reply_delay_seconds,
             "final_reply_delay_seconds": final_reply_delay_seconds,
             "final_reply_jitter_seconds": final_reply_jitter_seconds,
         }
@@ -400,6 +412,7 @@ def _parse_session(value: Mapping[str, Any]) -> Session:
             "plain": base64.b64decode(value["plain"]),
             "inside_tls": base64.b64decode(value["inside_tls"]),
             "verbs": tuple(value["verbs"]),
+            "refusals": tuple((verb, text) for verb, text in value["refusals"]),
             "logins": tuple(
                 Login(**{**login, "password": base64.b64decode(login["password"])}) for login in value["logins"]
             ),

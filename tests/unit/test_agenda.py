@@ -9,7 +9,17 @@ import time
 import pytest
 
 from entrypoint import paths
-from entrypoint.system.agenda import Agenda, find_now, is_due, read_agenda, watch_files, write_agenda
+from entrypoint.system.agenda import (
+    Agenda,
+    double_pause,
+    find_now,
+    find_step,
+    find_wall_offset,
+    is_due,
+    read_agenda,
+    watch_files,
+    write_agenda,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +43,7 @@ def _age(path: pathlib.Path, seconds: float = 60) -> None:
 
 def test_agenda_survives_the_disk(file: pathlib.Path) -> None:
     """The one that writes it and the one that reads it are different processes."""
-    agenda = Agenda(due_at=1.5, watches=watch_files([str(file), "/nowhere"], not_before=7.0))
+    agenda = Agenda(due_at=1.5, watches=watch_files([str(file), "/nowhere"], not_before=7.0), wall_offset=3.5)
     write_agenda("probe", agenda)
     assert read_agenda("probe") == agenda
     assert read_agenda("another") == Agenda()
@@ -44,6 +54,21 @@ def test_time_makes_it_due() -> None:
     assert is_due(Agenda(due_at=10.0), 10.0)
     assert not is_due(Agenda(due_at=10.0), 9.9)
     assert not is_due(Agenda(), find_now())
+
+
+@pytest.mark.parametrize(("seconds", "step"), [(-3600, -3600), (86400, 86400), (-5, 0), (0, 0)])
+def test_wall_clock_that_was_set_makes_it_due(seconds: float, step: float) -> None:
+    """Postfix goes by that clock; one that is put right little by little calls nobody."""
+    agenda = Agenda(wall_offset=find_wall_offset() - seconds)
+    assert find_step(agenda) == pytest.approx(step, abs=1)
+    assert is_due(agenda, find_now()) == bool(step)
+    assert find_step(Agenda()) == 0
+
+
+@pytest.mark.parametrize(("times", "seconds"), [(0, 5), (3, 40), (10, 900), (2000, 900)])
+def test_pause_grows_up_to_the_longest(times: int, seconds: float) -> None:
+    """However often: what is counted for years must not end in an overflow."""
+    assert double_pause(5.0, times, 900.0) == seconds
 
 
 def test_unchanged_file_is_not_due(file: pathlib.Path) -> None:

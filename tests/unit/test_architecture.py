@@ -26,7 +26,10 @@ _MOST_LINES: Final = 300
 # A declaration takes about eight lines, and there is one for each setting: a table, not logic.
 _TABLES: Final = frozenset({"entrypoint.config.settings"})
 # What turns bytes from outside into values, wherever they come from; a system module that uses one names it.
-_PARSERS: Final = frozenset({"entrypoint.config.certificates", "entrypoint.config.web_url"})
+_PARSERS: Final = frozenset(
+    f"entrypoint.{name}"
+    for name in ("config.certificates", "config.web_url", "journal.addresses", "journal.forms", "journal.queue_ids")
+)
 _PLAIN: Final = ("entrypoint", "entrypoint.errors", "entrypoint.paths")
 _EXEC: Final = re.compile(r"os\.(exec\w+|spawn\w+|posix_spawn\w*|system|popen|fork|forkpty)")
 
@@ -94,13 +97,20 @@ def test_config_and_plan_are_pure(module: str) -> None:
         assert "open" not in {ast.unparse(call.func) for call in calls}
 
 
+@pytest.mark.parametrize("module", _list_package("journal"))
+def test_journal_imports_only_itself_and_reasons(module: str) -> None:
+    """It sees every line of the log: what it does with them must be possible to say without a socket or a file."""
+    assert _find_outside(module, "entrypoint.journal", "entrypoint.reasons") == set()
+    assert _find_imports(module) & {"os", "time", "socket", "threading", "logging"} == set()
+
+
 @pytest.mark.parametrize("module", _list_package("system"))
 def test_system_imports_another_system_module_only_where_its_docstring_says_so(module: str) -> None:
     """One module for each outside thing; where one needs another, its first lines say which and why."""
     docstring = ast.get_docstring(TREES[module]) or ""
     said = re.search(r"Uses (`\w+`[^.]*)\.", docstring)
     named = {f"entrypoint.system.{name}" for name in re.findall(r"`(\w+)`", said[1] if said else "")}
-    parsers = {f"entrypoint.{name}" for name in re.findall(r"`(config\.\w+)`", docstring)}
+    parsers = {f"entrypoint.{name}" for name in re.findall(r"`((?:config|journal)\.\w+)`", docstring)}
     assert parsers <= _PARSERS
     assert _find_outside(module, *named, *parsers, *(["entrypoint.config.declaration"] if parsers else [])) == set()
     assert named | parsers <= _find_own_imports(module)
@@ -109,7 +119,16 @@ def test_system_imports_another_system_module_only_where_its_docstring_says_so(m
 @pytest.mark.parametrize("module", _list_package("services"))
 def test_services_import_only_system_and_their_own_parts(module: str) -> None:
     """Their environment is scrubbed: settings are not there, and the passwords must not come back."""
-    assert _find_outside(module, "entrypoint.system", "entrypoint.services") == set()
+    allowed = ["entrypoint.system", "entrypoint.services", "entrypoint.journal"]
+    if module.startswith("entrypoint.services.status."):
+        allowed += ["entrypoint.health", "entrypoint.upkeep", "entrypoint.reasons"]
+    assert _find_outside(module, *allowed) == set()
+
+
+@pytest.mark.parametrize("module", _list_package("health"))
+def test_health_imports_only_system_and_upkeep(module: str) -> None:
+    """It is asked every few seconds in every container: settings and templates must not come along."""
+    assert _find_outside(module, "entrypoint.system", "entrypoint.upkeep", "entrypoint.health") == set()
 
 
 @pytest.mark.parametrize("module", _list_package("upkeep"))
@@ -147,10 +166,10 @@ def test_only_processes_runs_programs(module: str) -> None:
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_only_system_services_and_health_open_sockets(module: str) -> None:
+def test_only_system_and_services_open_sockets(module: str) -> None:
     """A start that waits for the network where nobody expects it is a start that hangs."""
     network = {"socket", "ssl", "http", "http.client", "urllib.request", "smtplib", "asyncio"}
-    if not module.startswith(("entrypoint.system.", "entrypoint.services.")) and module != "entrypoint.commands.health":
+    if not module.startswith(("entrypoint.system.", "entrypoint.services.")):
         assert _find_imports(module) & network == set()
 
 

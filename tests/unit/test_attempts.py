@@ -5,39 +5,35 @@ from __future__ import annotations
 import pytest
 
 from entrypoint.commands.queue import format_attempts
-from entrypoint.services.attempts import AttemptCounter
-from entrypoint.system.log import format_time
+from entrypoint.journal.lines import parse_line
+from entrypoint.journal.messages import Messages
 from entrypoint.system.log_tap import Attempts
 
 ACTIVE = "from=<a@example.test>, size=345, nrcpt=1 (queue active)"
 
 
-def _line(text: str) -> str:
-    return f"{format_time(1700000000.5)} INFO {text}\n"
-
-
-def _count(counter: AttemptCounter, *texts: str) -> dict[str, int]:
+def _count(messages: Messages, *texts: str) -> dict[str, int]:
     for text in texts:
-        counter.note(_line(text), 100.0)
-    attempts: dict[str, int] = counter.report()["attempts"]
+        messages.note(parse_line(text), 100.0)
+    attempts: dict[str, int] = messages.report_attempts()["attempts"]
     return attempts
 
 
 def test_each_time_a_message_is_taken_up_is_an_attempt() -> None:
     """Postfix itself does not say how often it has tried."""
-    counter = AttemptCounter(since=0)
+    messages = Messages(since=0)
     active = f"postfix/qmgr[12]: 4FABC: {ACTIVE}"
-    assert _count(counter, active, active, f"postfix/qmgr[99]: 3yXyZz9Yabz: {ACTIVE}", active) == {
+    assert _count(messages, active, active, f"postfix/qmgr[99]: 3yXyZz9Ybcz: {ACTIVE}", active) == {
         "4FABC": 3,
-        "3yXyZz9Yabz": 1,
+        "3yXyZz9Ybcz": 1,
     }
 
 
 @pytest.mark.parametrize("program", ["qmgr", "postsuper"])
 def test_a_removed_message_is_forgotten(program: str) -> None:
     """Queue ids are used again: the next message of that name must begin at nothing, and memory must not grow."""
-    counter = AttemptCounter(since=0)
-    assert _count(counter, f"postfix/qmgr[1]: 4F00D: {ACTIVE}", f"postfix/{program}[2]: 4F00D: removed") == {}
+    messages = Messages(since=0)
+    assert _count(messages, f"postfix/qmgr[1]: 4F00D: {ACTIVE}", f"postfix/{program}[2]: 4F00D: removed") == {}
 
 
 @pytest.mark.parametrize(
@@ -55,17 +51,18 @@ def test_a_removed_message_is_forgotten(program: str) -> None:
 )
 def test_what_a_client_writes_is_no_attempt_and_no_removal(text: str) -> None:
     """HELO, Message-ID and an upstream's words are logged: they must not change the count."""
-    counter = AttemptCounter(since=0)
+    messages = Messages(since=0)
     active = f"postfix/qmgr[12]: 4FABC: {ACTIVE}"
-    assert _count(counter, active, text) == {"4FABC": 1}
+    assert _count(messages, active, text) == {"4FABC": 1}
 
 
 def test_oldest_messages_are_forgotten_and_the_rest_stays_honest() -> None:
     """Memory is bounded; a message whose count may have been forgotten must not pass for exact."""
-    counter = AttemptCounter(since=10.0, most_messages=2)
+    messages = Messages(since=10.0, most_messages=2)
     for number, queue_id in enumerate(("A1111", "B2222", "C3333", "D4444"), 1):
-        counter.note(_line(f"postfix/qmgr[1]: {queue_id}: {ACTIVE}"), 100.0 * number)
-    report = counter.report()
+        messages.note(parse_line(f"postfix/qmgr[1]: {queue_id}: {ACTIVE}"), 100.0 * number)
+    report = messages.report_attempts()
+    assert messages.forgotten == 2
     assert report["attempts"] == {"C3333": 1, "D4444": 1}
     attempts = Attempts(since=report["since"], by_queue_id=report["attempts"])
     assert attempts.count("A1111", 99.0) == (0, False)

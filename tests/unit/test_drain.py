@@ -10,8 +10,7 @@ import pytest
 
 from entrypoint import paths
 from entrypoint.services import drain
-from entrypoint.services.drain import Drain, close_to_clients
-from entrypoint.services.supervisor import describe_end
+from entrypoint.services.drain import Drain, close_to_clients, describe_rest
 from entrypoint.system.queue import count_messages, describe_place, has_pending, has_recipients
 
 ROOT = "1 0 0:50 / / rw - overlay overlay rw"
@@ -123,11 +122,11 @@ def test_place_of_the_queue_is_known(mounts: list[str], fault: str, monkeypatch:
 
 def test_last_line_says_what_is_left_and_where() -> None:
     """It is the last that is known of this container."""
-    assert describe_end(0, "in memory") == ("INFO", "stopped; the queue is empty")
-    assert describe_end(1, "")[1].startswith("stopped; 1 message is left in the queue on the volume at ")
-    severity, text = describe_end(12, "in memory")
+    assert describe_rest(0, "in memory") == ("INFO", "the queue is empty")
+    assert describe_rest(1, "")[1].startswith("1 message is left in the queue on the volume at ")
+    severity, text = describe_rest(12, "in memory")
     assert severity == "WARNING"
-    assert text.startswith("stopped; 12 messages are left in the queue, which lies in memory: gone when this ")
+    assert text.startswith("12 messages are left in the queue, which lies in memory: gone when this ")
     assert "--volume queue:" in text
 
 
@@ -161,13 +160,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> _Clock:
 def processes(monkeypatch: pytest.MonkeyPatch) -> dict[int, str]:
     """The processes that there are, by id; TERM and KILL end one."""
     running: dict[int, str] = {}
-    monkeypatch.setattr(drain, "_find_name", lambda pid: running.get(pid, ""))
+    monkeypatch.setattr(drain, "find_name", lambda pid: running.get(pid, ""))
 
     def kill(pid: int, number: int) -> None:
         if number == signal.SIGSTOP:
             running[pid] += " (held)"
         elif number != signal.SIGHUP:
-            assert running.pop(pid) in ("smtpd", "qmgr")
+            assert running.pop(pid) in ("smtpd", "qmgr", "cleanup")
 
     monkeypatch.setattr(os, "kill", kill)
     return running
@@ -232,6 +231,25 @@ def test_delivery_is_waited_for_and_never_ended(clock: _Clock, processes: dict[i
     assert not one.wait_for({7})
 
 
+def test_what_holds_the_stop_is_told_once_before_the_engine_loses_patience(
+    clock: _Clock, queue: pathlib.Path, processes: dict[int, str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Its KILL leaves nothing in the log, and then nobody knows what was under way."""
+    _put(queue / "active" / "1", _make_file())
+    processes.update({7: "smtp", 8: "smtp", 9: "bounce"})
+    one = Drain(0)
+    for _ in range(19):
+        assert one.wait_for({7, 8, 9})
+        assert "waiting" not in capfd.readouterr().out
+        clock.now += 0.1
+    for _ in range(3):
+        clock.now += 0.2
+        one.wait_for({7, 8, 9})
+    said = capfd.readouterr().out
+    assert said.count("INFO authrelay: stopping; waiting for 2 deliveries that are under way; 1 message is left") == 1
+    assert said.count("waiting") == 1
+
+
 def test_idle_session_is_ended_when_no_message_is_being_taken(clock: _Clock, processes: dict[int, str]) -> None:
     """cleanup has a message until it is on disk, and smtpd promises it right after: both are let finish."""
     processes.update({1: "smtpd", 2: "cleanup"})
@@ -259,5 +277,21 @@ def test_client_that_stalls_in_its_message_is_ended_after_a_while(clock: _Clock,
     one.wait_for({1, 2})
     assert 1 in processes
     clock.now += 0.2
-    one.wait_for({1, 2})
+    assert one.wait_for({1, 2})
     assert processes == {2: "cleanup"}
+    # It waits for a service that has gone with master; the client is told nothing more, whatever becomes of it.
+    assert one.wait_for({2})
+    assert processes == {}
+    assert not one.wait_for({2})
+
+
+def test_full_disk_does_not_stop_the_stop(clock: _Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rest of it keeps deliveries from being cut off; that new clients are not turned away costs no message."""
+    monkeypatch.setattr(paths, "POSTFIX_CONFIG", "/nowhere")
+    signals: list[int] = []
+    monkeypatch.setattr(os, "kill", lambda _, number: signals.append(number))
+    one = Drain(4)
+    one.begin(5)
+    clock.now += 0.4
+    assert one.hand_out()
+    assert signals == [signal.SIGHUP]

@@ -10,16 +10,21 @@ from typing import Final
 import pytest
 
 from entrypoint import paths
-from entrypoint.services.forwarder import Forwarder, keep_last_words, read_probe_sources, render_line
+from entrypoint.journal.forms import Form
+from entrypoint.services.forwarder import Forwarder, read_probe_sources
+from entrypoint.services.intake import Intake, keep_last_words
 from entrypoint.system.log import format_time
 
 AT: Final = 1700000000.5
 PROBES: Final = frozenset({"127.0.0.25", "fd00:18::5"})
 
 
-def _render(datagram: bytes) -> str | None:
-    line = render_line(datagram, AT, PROBES)
-    return None if line is None else line.removeprefix(f"{format_time(AT)} ")
+def _render(datagram: bytes, probes: frozenset[str] = PROBES) -> str | None:
+    lines: list[str] = []
+    passed_on: list[str] = []
+    Intake(Form(), AT, probes).take(datagram, AT, lambda output: lines.append(output.line), passed_on.append)
+    assert lines == passed_on
+    return lines[0].removeprefix(f"{format_time(AT)} ") if lines else None
 
 
 @pytest.mark.parametrize(
@@ -69,7 +74,7 @@ def test_datagram_becomes_exactly_one_line(datagram: bytes, expected: str) -> No
 def test_health_check_leaves_no_line(text: str) -> None:
     """Two lines every thirty seconds would bury the mail."""
     assert _render(f"<22>Nov 23 00:01:02 {text}".encode()) is None
-    assert render_line(f"<22>{text}".encode(), AT) is not None
+    assert _render(f"<22>{text}".encode(), frozenset()) is not None
 
 
 @pytest.mark.parametrize(
@@ -89,7 +94,7 @@ def test_line_that_only_resembles_a_health_check_is_kept(text: str) -> None:
 
 def test_full_buffer_drops_counts_and_says_so() -> None:
     """A log that is not complete must say it, with the true number."""
-    forwarder = Forwarder(most_lines=2)
+    forwarder = Forwarder(Form(), most_lines=2)
     for number in range(5):
         forwarder.put(f"{number}\n")
     first, second, report = forwarder.take().splitlines()
@@ -99,6 +104,25 @@ def test_full_buffer_drops_counts_and_says_so() -> None:
     )
     forwarder.put("5\n")
     assert forwarder.take() == "5\n"
+    assert forwarder.dropped == 3
+
+
+def test_number_of_dropped_lines_stands_where_they_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gap that is told of somewhere else is looked for in vain."""
+    monkeypatch.setattr("entrypoint.services.forwarder._MOST_AT_ONCE", 1)
+    forwarder = Forwarder(Form(), most_lines=2)
+    for number in range(5):
+        forwarder.put(f"{number}\n")
+    texts = [forwarder.take()]
+    forwarder.put("5\n")
+    forwarder.finish()
+    texts += list(iter(forwarder.take, ""))
+    assert ["dropped" if "3 log lines were dropped" in text else text for text in texts] == [
+        "0\n",
+        "1\n",
+        "dropped",
+        "5\n",
+    ]
 
 
 def test_reader_never_waits_for_a_writer_that_is_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,7 +137,7 @@ def test_reader_never_waits_for_a_writer_that_is_stuck(monkeypatch: pytest.Monke
         return len(data)
 
     monkeypatch.setattr(os, "write", stall)
-    forwarder = Forwarder(most_lines=3)
+    forwarder = Forwarder(Form(), most_lines=3)
     writer = threading.Thread(target=forwarder.write)
     forwarder.put("first\n")
     writer.start()
@@ -140,7 +164,7 @@ def test_everything_that_was_taken_is_written_before_the_end(monkeypatch: pytest
         return len(data[:7])
 
     monkeypatch.setattr(os, "write", take_a_part)
-    forwarder = Forwarder()
+    forwarder = Forwarder(Form())
     lines = [f"line {number} ü\n" for number in range(50)]
     for line in lines:
         forwarder.put(line)
@@ -151,7 +175,7 @@ def test_everything_that_was_taken_is_written_before_the_end(monkeypatch: pytest
 
 def test_finish_wakes_a_writer_that_waits_for_lines() -> None:
     """Otherwise the container would end only when it is killed."""
-    forwarder = Forwarder()
+    forwarder = Forwarder(Form())
     writer = threading.Thread(target=forwarder.write)
     writer.start()
     forwarder.finish()
@@ -176,3 +200,9 @@ def test_probe_sources_are_read_from_the_listeners(tmp_path: pathlib.Path, monke
     monkeypatch.setattr(paths, "LISTENERS", str(tmp_path / "listeners.json"))
     (tmp_path / "listeners.json").write_text('[["127.0.0.1", 25, "127.0.0.25"], ["fd00::5", 25, "fd00::5"]]')
     assert read_probe_sources() == {"127.0.0.25", "fd00::5"}
+
+
+def test_full_disk_does_not_stop_the_forwarder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Postfix says at such a moment is wanted most of all."""
+    monkeypatch.setattr(paths, "LAST_FATAL_LINE", "/nowhere/words")
+    keep_last_words("2026-11-23T23:26:25.192+00:00 CRITICAL postfix/master[9]: fatal: no room\n")

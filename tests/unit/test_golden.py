@@ -1,4 +1,4 @@
-"""What is rendered for seventeen ways of using authrelay, file by file, as a person has read and approved it.
+"""What is rendered for eighteen ways of using authrelay, file by file, as a person has read and approved it.
 
 `tests/unit/golden/<case>/` holds every planned file but the client's key; `files.txt` says which path, mode and kind.
 After a change that is meant: `AUTHRELAY_UPDATE_GOLDEN=1 pytest tests/unit/test_golden.py`, and read the diff in git.
@@ -103,6 +103,15 @@ CASES: Final[Mapping[str, tuple[Mapping[str, str], Facts]]] = {
             "POSTFIX_message_size_limit": "1000000",
             "POSTFIX_mydestination": "none",
             "POSTFIX_maximal_queue_lifetime": "2d",
+        },
+        FACTS,
+    ),
+    "syslog": (
+        {
+            "RELAYHOST": "smtp.example.com:587",
+            "MYHOSTNAME": "relay.example.com",
+            "SYSLOG_URL": "tls://logs.example.com",
+            "SYSLOG_CA": CA,
         },
         FACTS,
     ),

@@ -85,3 +85,11 @@ def test_thousand_deliveries_in_a_second_are_one_write(run: pathlib.Path) -> Non
     # A clock that was put back must not silence it.
     hints.note(line, 50.0)
     assert _list(run) == ["LAST_SENT"]
+
+
+def test_full_disk_does_not_stop_the_log(run: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The forwarder would end over what is only a hint, again and again, and the container with it."""
+    monkeypatch.setattr(paths, "LAST_SENT", "/dev/full")
+    Hints().note(f"{START}{RELAY}{REST}dsn=2.0.0, status=sent (250 2.0.0 Ok)\n", 100.0)
+    monkeypatch.setattr(paths, "LAST_SENT", str(run / "missing" / "sent"))
+    Hints().note(f"{START}{RELAY}{REST}dsn=2.0.0, status=sent (250 2.0.0 Ok)\n", 100.0)

@@ -532,7 +532,7 @@ CASES: Final = (
         (
             (
                 "RELAYHOST_CA: 'CN=smtp.example.com' is not a CA but a server's or client's certificate. Give the"
-                " certificate of the CA that issued it, or pin it with RELAYHOST_TLS=fingerprint."
+                " certificate of the CA that issued it, or pin an upstream's with RELAYHOST_TLS=fingerprint."
             ),
         ),
     ),
@@ -542,7 +542,7 @@ CASES: Final = (
         (
             (
                 "RELAYHOST_CA_FILE: 'CN=smtp.example.com' is not a CA but a server's or client's certificate. "
-                "Give the certificate of the CA that issued it, or pin it with RELAYHOST_TLS=fingerprint."
+                "Give the certificate of the CA that issued it, or pin an upstream's with RELAYHOST_TLS=fingerprint."
             ),
         ),
         files={"ca.pem": LEAF.encode()},
@@ -565,6 +565,116 @@ CASES: Final = (
             (
                 "RELAYHOST_CA: it holds a private key, which does not belong here. Remove everything but the "
                 "certificates, and replace that key: it was shared."
+            ),
+        ),
+    ),
+    Case(
+        "syslog_scheme",
+        {"SYSLOG_URL": "logs.example.com:514"},
+        (
+            (
+                "SYSLOG_URL=logs.example.com:514: it does not begin with udp://, tcp:// or tls://. Write "
+                "SYSLOG_URL=tls://logs.example.com:6514."
+            ),
+        ),
+    ),
+    Case(
+        "syslog_other_scheme",
+        {"SYSLOG_URL": "syslog+tls://logs.example.com"},
+        (
+            (
+                "SYSLOG_URL=syslog+tls://logs.example.com: it does not begin with udp://, tcp:// or tls://. Write "
+                "SYSLOG_URL=tls://logs.example.com:6514."
+            ),
+        ),
+    ),
+    Case(
+        "syslog_no_host",
+        {"SYSLOG_URL": "udp://:514"},
+        (("SYSLOG_URL=udp://:514: it names no host. Write SYSLOG_URL=tls://logs.example.com:6514."),),
+    ),
+    Case(
+        "syslog_login",
+        {"SYSLOG_URL": f"tls://user:{SECRET}@logs.example.com"},
+        (
+            (
+                "SYSLOG_URL: it has an @ sign, as before a host stands a user name or a password, and syslog knows "
+                "neither. Write SYSLOG_URL=tls://logs.example.com:6514."
+            ),
+        ),
+    ),
+    Case(
+        "syslog_port",
+        {"SYSLOG_URL": "tcp://logs.example.com:66666"},
+        (
+            (
+                "SYSLOG_URL=tcp://logs.example.com:66666: '66666' is not a port. Write a number from 1 to 65535, or "
+                "none for 601."
+            ),
+        ),
+    ),
+    Case(
+        "syslog_path",
+        {"SYSLOG_URL": "tcp://logs.example.com:601/mail"},
+        (
+            (
+                "SYSLOG_URL=tcp://logs.example.com:601/mail: something follows the port. Write the host and the port "
+                "alone: SYSLOG_URL=tls://logs.example.com:6514."
+            ),
+        ),
+    ),
+    Case(
+        "syslog_bare_ipv6",
+        {"SYSLOG_URL": "udp://2001:db8::5"},
+        (("SYSLOG_URL=udp://2001:db8::5: an IPv6 address needs brackets. Write SYSLOG_URL=udp://[2001:db8::5]:514."),),
+    ),
+    Case(
+        "syslog_open_bracket",
+        {"SYSLOG_URL": "tls://[2001:db8::5"},
+        (("SYSLOG_URL=tls://[2001:db8::5: the bracket is not closed. Write SYSLOG_URL=tls://[2001:db8::5]:6514."),),
+    ),
+    Case(
+        "syslog_after_bracket",
+        {"SYSLOG_URL": "tls://[2001:db8::5]6514"},
+        (
+            (
+                "SYSLOG_URL=tls://[2001:db8::5]6514: its host or port cannot be read. Write "
+                "SYSLOG_URL=tls://logs.example.com:6514."
+            ),
+        ),
+    ),
+    Case(
+        "syslog_host",
+        {"SYSLOG_URL": "tls://logs example.com"},
+        (
+            (
+                "SYSLOG_URL=tls://logs example.com: 'logs example.com' is not a host name. Write a name such as "
+                "smtp.example.com."
+            ),
+        ),
+    ),
+    Case(
+        "syslog_ca_alone",
+        {"SYSLOG_CA": CA},
+        (("SYSLOG_CA: there is no SYSLOG_URL. Set SYSLOG_URL=tls://logs.example.com as well, or remove the CA."),),
+    ),
+    Case(
+        "syslog_ca_without_tls",
+        {"SYSLOG_CA": CA, "SYSLOG_URL": "tcp://10.0.0.5"},
+        (
+            (
+                "SYSLOG_CA: there is no TLS in which it would be looked at. Set SYSLOG_URL=tls://10.0.0.5 as well, "
+                "or remove the CA."
+            ),
+        ),
+    ),
+    Case(
+        "syslog_ca_word",
+        {"SYSLOG_CA": "debian", "SYSLOG_URL": "tls://logs.example.com"},
+        (
+            (
+                "SYSLOG_CA=debian: it is neither the word system nor PEM text. Write system, or give the path of a "
+                "CA file in SYSLOG_CA_FILE."
             ),
         ),
     ),
@@ -1200,6 +1310,66 @@ CASES: Final = (
         ("LISTEN_PORTS=25 70000: '70000' is not a whole number from 1 to 65535. Write, for example, 1.",),
     ),
     Case(
+        "status_listen_port_alone",
+        {"STATUS_LISTEN": "9154"},
+        (
+            (
+                "STATUS_LISTEN=9154: '9154' is not an address and a port. Write an address of this container and a "
+                "port, for example 0.0.0.0:9154 or [::]:9154, or none."
+            ),
+        ),
+    ),
+    Case(
+        "status_listen_port_missing",
+        {"STATUS_LISTEN": "0.0.0.0"},
+        (
+            (
+                "STATUS_LISTEN=0.0.0.0: '0.0.0.0' is not an address and a port. Write an address of this container "
+                "and a port, for example 0.0.0.0:9154 or [::]:9154, or none."
+            ),
+        ),
+    ),
+    Case(
+        "status_listen_ipv6_without_brackets",
+        {"STATUS_LISTEN": "::1:9154"},
+        (
+            (
+                "STATUS_LISTEN=::1:9154: '::1:9154' is not an address and a port. Write an address of this container "
+                "and a port, for example 0.0.0.0:9154 or [::]:9154, or none."
+            ),
+        ),
+    ),
+    Case(
+        "status_listen_name",
+        {"STATUS_LISTEN": "localhost:9154"},
+        (
+            (
+                "STATUS_LISTEN=localhost:9154: 'localhost' is not an IP address. Write an address of this container "
+                "and a port, for example 0.0.0.0:9154 or [::]:9154, or none."
+            ),
+        ),
+    ),
+    Case(
+        "status_listen_port_too_large",
+        {"STATUS_LISTEN": "0.0.0.0:70000"},
+        (
+            (
+                "STATUS_LISTEN=0.0.0.0:70000: '70000' is not a port from 1 to 65535. Write an address of this "
+                "container and a port, for example 0.0.0.0:9154 or [::]:9154, or none."
+            ),
+        ),
+    ),
+    Case(
+        "status_listen_port_of_mail",
+        {"STATUS_LISTEN": "127.0.0.1:587"},
+        (
+            (
+                "STATUS_LISTEN=127.0.0.1:587: port 587 is one of LISTEN_PORTS, where mail comes in. Give it a port of "
+                "its own, for example STATUS_LISTEN=0.0.0.0:9154."
+            ),
+        ),
+    ),
+    Case(
         "message_size_limit",
         {"MESSAGE_SIZE_LIMIT": "25 MB"},
         (("MESSAGE_SIZE_LIMIT=25 MB: it is not a size. Write bytes, or a number with k, M or G, for example 25M."),),
@@ -1222,7 +1392,28 @@ CASES: Final = (
     Case(
         "log_format",
         {"LOG_FORMAT": "xml"},
-        ("LOG_FORMAT=xml: it is not one of the words that this setting knows. Write plain.",),
+        ("LOG_FORMAT=xml: it is not one of the words that this setting knows. Write plain or json.",),
+    ),
+    Case(
+        "log_addresses",
+        {"LOG_ADDRESSES": "none"},
+        ("LOG_ADDRESSES=none: it is not one of the words that this setting knows. Write full, domain or hash.",),
+    ),
+    Case(
+        "log_addresses_key_short",
+        {"LOG_ADDRESSES": "hash", "LOG_ADDRESSES_KEY": "0123456789abcde"},
+        (
+            "LOG_ADDRESSES_KEY: it has fewer than 16 characters, and a short key is found by trying. Make one: openssl "
+            "rand -hex 32.",
+        ),
+    ),
+    Case(
+        "log_addresses_key_for_nothing",
+        {"LOG_ADDRESSES_KEY": "0123456789abcdef"},
+        (
+            "LOG_ADDRESSES_KEY: LOG_ADDRESSES=full makes no codes, and needs no key. Set LOG_ADDRESSES=hash, or remove "
+            "the key.",
+        ),
     ),
     Case(
         "tls_log_level",
@@ -1361,11 +1552,11 @@ CASES: Final = (
     ),
     Case(
         "name_coming",
-        {"STATUS_LISTEN": "none"},
+        {"ALIAS_TABLE": "none"},
         (
             (
-                "STATUS_LISTEN: this version of authrelay does not have that setting yet. Remove it, or use a "
-                "version that has it."
+                "ALIAS_TABLE: this version of authrelay does not have that setting yet. Remove it, or use a version "
+                "that has it."
             ),
         ),
     ),

@@ -65,9 +65,14 @@ VALID: Final[Mapping[str, tuple[str, frozenset[str]]]] = {
         ("LISTEN_PORTS", "25 2525", ""),
         ("MESSAGE_SIZE_LIMIT", "25M", "message_size_limit"),
         ("LOG_FORMAT", "plain", ""),
+        ("LOG_ADDRESSES", "domain", ""),
+        ("LOG_ADDRESSES_KEY", "0123456789abcdef", ""),
         ("PROBE", "no-login", ""),
+        ("SYSLOG_URL", "tls://[2001:db8::5]:6514", ""),
+        ("SYSLOG_CA", CA, ""),
         ("DRAIN_TIMEOUT", "30s", ""),
         ("RELAYHOST_CA_REFRESH", "1h", ""),
+        ("STATUS_LISTEN", "[::]:9155", ""),
         ("TLS_LOG_LEVEL", "2", "smtp_tls_loglevel"),
         ("TZ", "UTC", ""),
         ("UNKNOWN_SETTINGS", "warn", ""),
@@ -80,9 +85,11 @@ NEEDED: Final[Mapping[str, Mapping[str, str]]] = {
     "RELAYHOST_CLEARTEXT_AUTH": {"RELAYHOST_USERNAME": "user", "RELAYHOST_PASSWORD": "secret"},
     "RELAYHOST_FINGERPRINT": {"RELAYHOST_TLS": "fingerprint"},
     "RELAYHOST_CA_SHA256": {"RELAYHOST_CA_URL": "http://ca.example.com/ca.pem"},
+    "LOG_ADDRESSES_KEY": {"LOG_ADDRESSES": "hash"},
     "RELAYHOST_MX": {"RELAYHOST": "smtp.example.com:587"},
     "FALLBACK_RELAYHOST_USERNAME": {"FALLBACK_RELAYHOST": "b.example", "FALLBACK_RELAYHOST_PASSWORD": "secret"},
     "FALLBACK_RELAYHOST_PASSWORD": {"FALLBACK_RELAYHOST": "b.example", "FALLBACK_RELAYHOST_USERNAME": "user"},
+    "SYSLOG_CA": {"SYSLOG_URL": "tls://logs.example.com"},
     "CLIENT_CERT": {"CLIENT_KEY": KEY},
     "CLIENT_KEY": {"CLIENT_CERT": LEAF},
 }
@@ -98,7 +105,7 @@ SWITCHED: Final = frozenset(
 BASELINE: Final = plan_for(BASE)
 ALWAYS: Final = frozenset(read_main_cf(BASELINE)) - SWITCHED
 _PARAMETER: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]* =( .*)?")
-_LISTENER: Final = re.compile(r"[0-9]+ +inet  n       -      n      -      -       smtpd")
+_LISTENER: Final = re.compile(r"[0-9]+ +inet  n       -      n      -      100     smtpd")
 
 # Surrogates as os.environ has them for bytes that are not UTF-8 (PEP 383).
 _odd_characters: Final = st.sampled_from(
@@ -122,6 +129,12 @@ def _damaged(draw: st.DrawFn, name: str) -> str:
         return valid
     at = draw(st.integers(0, len(valid)))
     return valid[:at] + draw(st.text(_odd_characters, min_size=1, max_size=3)) + valid[at:]
+
+
+_USERS_OWN: Final = re.compile(
+    r"(?m)^stopwaitsecs = \d+$|(?<=status\.service )[\d.]+:\d+$|(?<=status\.service )\[[\da-f:.]+\]:\d+$"
+)
+_STATUS_PROGRAM: Final = re.compile(r"; It goes before.*?(?=\n; Run now and then)", re.DOTALL)
 
 
 def _plan_or_refuse(environ: Mapping[str, str]) -> Plan | None:
@@ -150,11 +163,9 @@ def _check_plan(plan: Plan, overridden: frozenset[str] = frozenset()) -> None:
     assert frozenset(names) <= ALWAYS | SWITCHED | overridden
     baseline = [line for line in find_text(BASELINE, "master.cf").split("\n") if not _LISTENER.fullmatch(line)]
     assert [line for line in find_text(plan, "master.cf").split("\n") if not _LISTENER.fullmatch(line)] == baseline
-    # DRAIN_TIMEOUT is the one number in it that is the user's.
-    services, usual = (
-        re.sub(r"(?m)^stopwaitsecs = \d+$", "", find_text(one, "supervisord.conf")) for one in (plan, BASELINE)
-    )
-    assert services == usual
+    # DRAIN_TIMEOUT and STATUS_LISTEN are all in it that is the user's.
+    services, usual = (_USERS_OWN.sub("", find_text(one, "supervisord.conf")) for one in (plan, BASELINE))
+    assert services in (usual, _STATUS_PROGRAM.sub("", usual))
 
 
 def test_valid_examples_are_valid() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import types
 from typing import Any
 
 import pytest
-from supervisor.states import SupervisorStates
+from supervisor.states import ProcessStates, SupervisorStates
 
 from entrypoint import paths
 from entrypoint.errors import CommandFailedError
@@ -70,7 +71,38 @@ def test_end_has_a_status_and_one_line(failure: str, status: int, word: str, mon
             raise CommandFailedError(failure)
 
     monkeypatch.setattr(supervisor, "supervise", end)
-    monkeypatch.setattr(supervisor, "count_messages", lambda: 0)
+    monkeypatch.setattr(supervisor, "look_at_rest", lambda: ("INFO", "the queue is empty"))
     monkeypatch.setattr(supervisor, "write_line", lambda severity, text: lines.append(f"{severity} {text}"))
     assert supervisor.main() == status
     assert lines == [word]
+
+
+def _make_root(monkeypatch: pytest.MonkeyPatch, *processes: Any) -> supervisor._Root:
+    options: Any = types.SimpleNamespace(mood=SupervisorStates.RUNNING, loglevel=0, process_group_configs=[])
+    root = supervisor._Root(options)
+    monkeypatch.setattr(root, "_list_processes", lambda: list(processes))
+    return root
+
+
+def _make_process(pid: int, *, is_neglected: bool = False) -> Any:
+    log_socket = types.SimpleNamespace(is_neglected=lambda _: is_neglected)
+    config = types.SimpleNamespace(name="log-forwarder", autostart=True, log_socket=log_socket)
+    return types.SimpleNamespace(config=config, pid=pid, state=ProcessStates.RUNNING, starts=1, laststart=0.0)
+
+
+@pytest.mark.parametrize(("pid", "is_neglected", "killed"), [(0, True, []), (77, False, []), (77, True, [77])])
+def test_forwarder_that_does_not_read_is_ended(
+    pid: int, is_neglected: bool, killed: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All daemons of Postfix would wait for it for ever, and every client."""
+    ended: list[int] = []
+    monkeypatch.setattr(os, "kill", lambda pid, _: ended.append(pid))
+    _make_root(monkeypatch, _make_process(pid, is_neglected=is_neglected))._watch_forwarder()
+    assert ended == killed
+
+
+def test_record_that_cannot_be_written_is_no_end(monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
+    """A full disk stops no mail; a supervisor that ends over it does."""
+    monkeypatch.setattr(paths, "SERVICES", "/nowhere/services.json")
+    _make_root(monkeypatch, _make_process(77))._note_change(None)
+    assert " WARNING authrelay: /nowhere/services.json cannot be written" in capfd.readouterr().out

@@ -38,7 +38,13 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def _make_ending(renewed_at: int | None = None) -> Ending:
     return Ending(
-        what="RELAYHOST_CA: the CA", subject="CN=x", sha256="AB", not_after=END, remedy="Add one", renewed_at=renewed_at
+        role="trusted_ca",
+        what="RELAYHOST_CA: the CA",
+        subject="CN=x",
+        sha256="AB",
+        not_after=END,
+        remedy="Add one",
+        renewed_at=renewed_at,
     )
 
 
@@ -120,7 +126,7 @@ def test_fetches_are_spread_and_a_failure_is_tried_again_sooner() -> None:
     assert min(spread) >= 899
     assert max(spread) <= 1101
     assert len(spread) > 50
-    for failures, seconds in ((1, 300), (2, 600), (3, 1200), (9, 21600)):
+    for failures, seconds in ((1, 300), (2, 600), (3, 1200), (9, 21600), (5000, 21600)):
         assert 0.89 * seconds < choose_next_fetch(21600, failures) - find_now() < 1.11 * seconds
     assert choose_next_fetch(10, 5) - find_now() < 11.1
 
@@ -136,7 +142,7 @@ def test_fetch_is_due_at_its_time_or_when_a_delivery_calls_for_it(run: pathlib.P
     assert is_fetch_due(waiting)
 
 
-@pytest.mark.parametrize(("vain", "seconds"), [(0, 5), (3, 40), (99, 3600)])
+@pytest.mark.parametrize(("vain", "seconds"), [(0, 5), (3, 40), (5000, 3600)])
 def test_deliveries_call_for_a_fetch_ever_more_seldom(vain: int, seconds: float) -> None:
     """An upstream whose certificate stays wrong must not make us hammer a server of CAs."""
     plan_next_run(Record(fetch_due_at=find_now() + 99999, vain=vain), (), ())
@@ -154,10 +160,12 @@ def test_next_run_is_the_first_of_what_is_to_come() -> None:
 
     assert plan(Record()) == pytest.approx(DAY, abs=1)
     assert plan(Record(fetch_due_at=find_now() + 50)) == pytest.approx(50, abs=1)
-    soon = Ending(what="a", subject="b", sha256="c", not_after=int(time.time()) + DAY + 60, remedy="d")
+    soon = Ending(role="client", what="a", subject="b", sha256="c", not_after=int(time.time()) + DAY + 60, remedy="d")
     assert plan(Record(fetch_due_at=find_now() + 500), soon) == pytest.approx(61, abs=2)
     broken = Record(troubles={SETTINGS: "x"}, fetch_due_at=find_now() - 5)
     assert plan(broken) == pytest.approx(300, abs=1)
+    plan_next_run(Record(), (), (), has_names=True)
+    assert (read_agenda("upkeep").due_at or 0) - find_now() == pytest.approx(300, abs=1)
 
 
 def _make_verdict(*steps: str) -> Verdict:

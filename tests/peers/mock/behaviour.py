@@ -5,15 +5,15 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-STAGES = ("connect", "handshake", "ehlo", "starttls", "auth", "mail", "rcpt", "data", "end-of-data")
-KINDS = ("reply", "hang", "drop")
+STAGES = ("connect", "handshake", "ehlo", "starttls", "auth", "mail", "rcpt", "data", "content", "end-of-data")
+KINDS = ("reply", "hang", "drop", "reset")
 AUTH_OFFERS = ("inside-tls", "absent", "before-tls", "always")
 EXTENSIONS = ("PIPELINING", "SIZE 52428800", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Fault:
-    """One misbehaviour at one stage: a reply of the test's choice, silence, or a dropped connection."""
+    """One misbehaviour at one stage: a reply of the test's choice, silence, or a connection that is closed or reset."""
 
     kind: str
     code: int = 0
@@ -28,6 +28,8 @@ class Fault:
 class Behaviour:
     """Everything that can be wrong with the mock; the defaults are a good upstream."""
 
+    # No: connections are refused; those that are there go on.
+    is_listening: bool = True
     starttls_offered: bool = True
     auth_offered: str = "inside-tls"
     require_auth: bool = True
@@ -35,6 +37,8 @@ class Behaviour:
     extensions: tuple[str, ...] = EXTENSIONS
     tls_minimum: str = "TLSv1.2"
     tls_maximum: str = "TLSv1.3"
+    # Before each reply: a tarpit.
+    reply_delay_seconds: float = 0.0
     final_reply_delay_seconds: float = 0.0
     # More, chosen anew for each message, from none to this.
     final_reply_jitter_seconds: float = 0.0
@@ -53,8 +57,8 @@ def parse_behaviour(value: dict[str, Any]) -> Behaviour:
         made = Fault(**fault)
         if made.kind not in KINDS:
             raise ValueError(f"{made.kind}: not a kind of fault. Kinds: {', '.join(KINDS)}")
-        if made.kind == "reply" and stage == "handshake":
-            raise ValueError("handshake: no SMTP reply is possible there. Kinds: hang, drop")
+        if made.kind == "reply" and stage in ("handshake", "content"):
+            raise ValueError(f"{stage}: no SMTP reply is possible there. Kinds: hang, drop, reset")
         if made.kind == "reply" and not 200 <= made.code <= 599:
             raise ValueError(f"{made.code}: not a reply code, which is 200 to 599")
         faults[stage] = made

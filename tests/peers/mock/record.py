@@ -63,6 +63,8 @@ class Session:
     helo: str = ""
     # The verbs in order, "DATA." standing for a complete content.
     verbs: list[str] = dataclasses.field(default_factory=list)
+    # Each reply of 400 and more: the verb that it answers ("" before the first), and its lines.
+    refusals: list[tuple[str, str]] = dataclasses.field(default_factory=list)
     logins: list[Login] = dataclasses.field(default_factory=list)
     messages: list[Message] = dataclasses.field(default_factory=list)
 

@@ -12,8 +12,10 @@ import random
 import select
 import socket
 import ssl
+import struct
 import time
 import traceback
+from typing import NoReturn
 
 from .record import Login, Message, Session
 from .state import State
@@ -97,8 +99,13 @@ class SmtpSession:
         return content.replace(b"\r\n.", b"\r\n")[2:]
 
     def _reply(self, code: int, text: str) -> None:
+        if delay := self._state.behaviour.reply_delay_seconds:
+            time.sleep(delay)
         *first, last = text.split("\n")
         lines = [f"{code}-{line}\r\n" for line in first] + [f"{code} {last}\r\n"]
+        if code >= 400:
+            verbs = self._record.verbs
+            self._record.refusals.append((verbs[-1] if verbs else "", "".join(lines).replace("\r\n", " ").rstrip()))
         self._socket.sendall("".join(lines).encode())
 
     # Misbehaviour
@@ -108,14 +115,21 @@ class SmtpSession:
         fault = self._state.take_fault(stage, text)
         if fault is None:
             return None
-        if fault.kind == "drop":
-            raise _Closed
-        if fault.kind == "hang":
-            self._hang()
-        self._reply(fault.code, fault.text)
+        if fault.kind == "reply":
+            self._reply(fault.code, fault.text)
+        else:
+            self._break_off(fault.kind)
         return fault.code
 
-    def _hang(self) -> None:
+    def _break_off(self, kind: str) -> NoReturn:
+        """Say nothing, close the connection, or have it reset: a close with SO_LINGER of 0 (socket(7))."""
+        if kind == "hang":
+            self._hang()
+        if kind == "reset":
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        raise _Closed
+
+    def _hang(self) -> NoReturn:
         """Say nothing until the client leaves or the behaviour changes."""
         generation = self._state.generation
         while self._state.generation == generation:
@@ -133,9 +147,7 @@ class SmtpSession:
 
     def _start_tls(self) -> None:
         if (fault := self._state.take_fault("handshake")) is not None:
-            if fault.kind == "hang":
-                self._hang()
-            raise _Closed
+            self._break_off(fault.kind)
         behaviour, record = self._state.behaviour, self._record
 
         def note_sni(name: str | None) -> None:
@@ -319,6 +331,9 @@ class SmtpSession:
         if self._follow_fault("data") is not None:
             return
         self._reply(354, "End with a lone dot")
+        if not self._buffer:
+            self._receive()
+        self._follow_fault("content", message.mail_from)
         message.data = self._read_content()
         message.received_at = time.time()
         self._transaction = None

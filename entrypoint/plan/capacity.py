@@ -1,0 +1,51 @@
+"""How many clients are served at once, so that they fit into the container's memory and none takes all. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from entrypoint.config.settings import Settings
+
+_MEBIBYTE: Final = 2**20
+_FIXED_BYTES: Final = 60 * _MEBIBYTE
+"""The supervisor, the forwarder, the status service, qmgr(8) with a long queue, what else there is one of; some air."""
+_DELIVERY_BYTES: Final = 7 * _MEBIBYTE // 2
+"""An smtp(8) in TLS that trusts the system's bundle."""
+_SESSION_BYTES: Final = 5 * _MEBIBYTE // 2
+"""An smtpd(8) and the cleanup(8) that takes its message. All three were measured: private pages and page tables."""
+_DELIVERIES: Final = 20
+"""postconf(5) default_destination_concurrency_limit."""
+_MOST_PROCESSES: Final = 100
+"""postconf(5) default_process_limit."""
+_MOST_FOR_ONE: Final = 50
+"""postconf(5) smtpd_client_connection_count_limit."""
+_LEAST_SESSIONS: Final = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Capacity:
+    """How many sessions there are at once."""
+
+    sessions: int
+    """On each port."""
+    sessions_of_one: int
+    """Of one client's address on each port: two at least, and a fifth of many, are left to others."""
+    missing_bytes: int = 0
+    """How much more memory even the least number needs."""
+
+
+def choose_capacity(settings: Settings, memory_bytes: int | None) -> Capacity:
+    """Return what fits: Postfix's own numbers where memory is not limited."""
+    if memory_bytes is None:
+        return Capacity(sessions=_MOST_PROCESSES, sessions_of_one=_MOST_FOR_ONE)
+    ports = len(settings.listen_ports)
+    deliveries = min(settings.relayhost_concurrency or _DELIVERIES, _MOST_PROCESSES)
+    needed = _FIXED_BYTES + _DELIVERY_BYTES * deliveries
+    fitting = (memory_bytes - needed) // (_SESSION_BYTES * ports)
+    sessions = max(_LEAST_SESSIONS, min(_MOST_PROCESSES, fitting))
+    return Capacity(
+        sessions=sessions,
+        sessions_of_one=min(_MOST_FOR_ONE, sessions - max(2, sessions // 5)),
+        missing_bytes=max(0, needed + _LEAST_SESSIONS * ports * _SESSION_BYTES - memory_bytes),
+    )

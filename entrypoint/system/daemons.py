@@ -1,0 +1,67 @@
+"""The running Postfix: its processes, having it read its configuration again, and having the queue tried. Processes.
+
+Uses `files` to read proc(5), and `processes` to run Postfix's commands.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Collection
+from typing import Final
+
+from entrypoint import paths
+from entrypoint.system.files import read_text
+from entrypoint.system.processes import finish_command, start_command
+
+_POLL_SECONDS: Final = 0.05
+_RELOADED_SECONDS: Final = 5.0
+"""master(8) lets qmgr(8) end within moments; on a busy machine they are long."""
+
+
+def list_children(pid: int) -> set[int]:
+    """Return the children of a process (proc(5)); those of the first one are its own, and all orphans."""
+    text = read_text(f"/proc/{pid}/task/{pid}/children")
+    return {int(word) for word in (text or "").split()}
+
+
+def find_name(pid: int) -> str:
+    """Return a process's name; nothing for one that has ended."""
+    with contextlib.suppress(OSError):
+        status = read_text(f"/proc/{pid}/stat") or ""
+        name, _, rest = status.partition("(")[2].rpartition(")")
+        return "" if rest.split()[:1] in (["Z"], ["X"], []) else name
+    return ""
+
+
+def find_daemons(name: str) -> set[int]:
+    """Return Postfix's daemons of a name, for example `qmgr`."""
+    master = (read_text(f"{paths.QUEUE}/pid/master.pid") or "0").strip()
+    return {pid for pid in list_children(int(master)) if find_name(pid) == name}
+
+
+def wait_until_ended(name: str, pids: Collection[int], timeout_seconds: float) -> bool:
+    """Wait for the end of such daemons, and return whether it has come."""
+    ends_at = time.monotonic() + timeout_seconds
+    while find_daemons(name) & set(pids):
+        if time.monotonic() >= ends_at:
+            return False
+        time.sleep(_POLL_SECONDS)
+    return True
+
+
+def reload_postfix() -> None:
+    """Have the configuration read again, and all that waits tried with it.
+
+    The queue manager of before would take the flush with it when it ends: it must have ended. Deliveries under way end
+    as they began (postfix(1) reload).
+    """
+    managers = find_daemons("qmgr")
+    finish_command(start_command(("postfix", "reload")))
+    wait_until_ended("qmgr", managers, _RELOADED_SECONDS)
+    flush_queue()
+
+
+def flush_queue() -> None:
+    """Have all that waits tried now (postqueue(1) -f)."""
+    finish_command(start_command(("postqueue", "-f")))

@@ -1,0 +1,50 @@
+"""The image itself: how large it is, and that what was left out of it is not missed."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+import subprocess
+
+import pytest
+
+from tests.image.conftest import Relays
+from tests.support.client import Client
+from tests.support.engine import run_docker
+from tests.support.relay import IMAGE
+
+ROOT = pathlib.Path(__file__).parents[2]
+MOST_BYTES = 150_000_000
+_ROW = re.compile(r"^\| ([\w.-]+) \| ([\d.]+) \|", re.MULTILINE)
+
+
+def test_image_is_small() -> None:
+    """What is in it is pulled to every machine, scanned every night, and attacked. docs/image.md has the parts."""
+    assert int(run_docker(["image", "inspect", "--format", "{{.Size}}", IMAGE]).text) < MOST_BYTES
+
+
+@pytest.mark.parametrize(("domain", "code"), [("bücher.example", 250), ("bücher⒈example", 501)])
+def test_postfix_knows_which_domains_beyond_ascii_there_are(
+    domain: str, code: int, relays: Relays, client: Client
+) -> None:
+    """ICU computes A-labels (UTS 46) from a table, of which the image has a part."""
+    env = {"POSTFIX_smtpd_recipient_restrictions": "reject_non_fqdn_recipient"}
+    relay = relays.start(env, allowed=["midna_domain_to_ascii", "Illegal address syntax"])
+    host = relay.container.name
+    recipients = [f"ann@{domain}", "ann@example.com"]
+    replies, _ = client.converse(host, 25, "a@example.test", recipients, b"x\r\n", parameters=["SMTPUTF8"])
+    assert [reply.code for reply in replies if reply.command == "RCPT"] == [code, 250]
+
+
+def test_page_about_the_image_names_its_largest_parts() -> None:
+    """Who asks why something is there finds the answer, and of what is there now."""
+    shown = subprocess.run([ROOT / "scripts" / "image-parts"], stdout=subprocess.PIPE, text=True, check=True).stdout
+    measured = dict(_ROW.findall(shown))
+    total = measured.pop("all")
+    page = (ROOT / "docs" / "image.md").read_text(encoding="utf-8")
+    told = dict(_ROW.findall(page))
+    assert list(told) == list(measured)
+    assert {name: float(size) for name, size in told.items()} == pytest.approx(
+        {name: float(size) for name, size in measured.items()}, abs=0.3
+    )
+    assert f"{float(total):.0f} MB, uncompressed" in page
