@@ -285,9 +285,16 @@ def check_sums(log: list[dict[str, Any]], known: Witnesses, transcripts: str, od
     assert verified == sum(b"EHLO" in one.inside_tls for one in sessions)
     for line in by_kind["reject"]:
         assert f"{line['code']} {line['dsn']} {line['reason']}" in transcripts
-        assert (line["client"], line["proto"], line["helo"]) == (odd, "ESMTP", "client.example.test")
-        assert (line["action"], line["stage"], line["to"]) == ("reject", "RCPT", "b@refused.example")
-    assert sorted(line["from"] for line in by_kind["reject"]) == sorted(REFUSED)
+        assert (line["client"], line["action"]) == (odd, "reject")
+    # Whoever says MAIL before the greeting is mostly refused for that already; seldom he is too slow for it.
+    early = [line for line in by_kind["reject"] if line["stage"] == "MAIL"]
+    assert {(line["from"], line["proto"], line.get("helo")) for line in early} <= {("a@example.test", "SMTP", None)}
+    rejects = [line for line in by_kind["reject"] if line["stage"] == "RCPT"]
+    assert {(line["proto"], line["helo"], line["to"]) for line in rejects} == {
+        ("ESMTP", "client.example.test", "b@refused.example")
+    }
+    assert sorted(line["from"] for line in rejects) == sorted(REFUSED)
+    assert len(early) + len(rejects) == len(by_kind["reject"])
 
 
 def test_every_line_of_a_bad_day_is_understood(

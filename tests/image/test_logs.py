@@ -307,10 +307,15 @@ def is_tried(relay: Relay, before: str) -> bool:
     return has_tried(relay, before)
 
 
+def find_forwarder(relay: Relay) -> str:
+    """The process of the forwarder on this machine; empty between one and the next."""
+    lines = run_docker(["top", relay.container.name, "-eo", "pid,args"]).text.splitlines()
+    return next((line.split()[0] for line in lines if "services.forwarder" in line), "")
+
+
 def measure_forwarder(relay: Relay) -> tuple[str, int]:
     """The process of the forwarder on this machine, and its memory in KiB."""
-    lines = run_docker(["top", relay.container.name, "-eo", "pid,args"]).text.splitlines()
-    pid = next(line.split()[0] for line in lines if "services.forwarder" in line)
+    pid = find_forwarder(relay)
     rollup = pathlib.Path("/proc", pid, "smaps_rollup").read_text()
     return pid, next(int(row.split()[1]) for row in rollup.splitlines() if row.startswith("Pss:"))
 
@@ -378,12 +383,12 @@ def test_postfix_goes_on_while_the_forwarder_stands_still(
     relay = relays.start({"LOG_FORMAT": "json"}, allowed=["log-forwarder"])
     with Load(engine, network, relay.container.name, prefix="still", sessions=4, pause_seconds=0.5) as load:
         load.wait_accepted(20)
-        pid, _ = measure_forwarder(relay)
+        pid = find_forwarder(relay)
         os.kill(int(pid), signal.SIGSTOP)
         before = upstream.count()
         time.sleep(5)
         during = upstream.count() - before
-        wait_until(lambda: measure_forwarder(relay)[0] != pid, 10, "the supervisor should have ended it")
+        wait_until(lambda: find_forwarder(relay) not in ("", pid), 10, "the supervisor should have ended it")
         load.wait_accepted(len(load.accepted()) + 20)
         accepted = load.end()
     wait_until_delivered(relay)

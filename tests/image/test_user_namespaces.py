@@ -87,13 +87,12 @@ def test_queue_of_another_map_of_users_is_refused_with_the_command_that_helps(
         os.chown(path, 100, 0)
     relay.start()
     assert relay.wait_exit() == 73
-    line = relay.logs().splitlines()[-1]
-    assert "/var/spool/postfix/active belongs to a user whom this container" in line
+    assert "/var/spool/postfix/active belongs to a user whom this container" in relay.logs()
     os.chown(outside / "active", REMAPPED_ROOT, REMAPPED_ROOT)
     relay.start()
     assert relay.wait_exit() == 73
-    line = relay.logs().splitlines()[-1]
-    assert "/var/spool/postfix/deferred/ABCDEF belongs to a user whom this container" in line
+    refusal = "/var/spool/postfix/deferred/ABCDEF belongs to a user whom this container"
+    line = next(line for line in relay.logs().splitlines() if refusal in line)
     command = line.partition("where the volume lies: ")[2].partition(" The start")[0].split()
     assert command == ["chown", "-R", f"{REMAPPED_ROOT}:{REMAPPED_ROOT}", "."]
     subprocess.run(command, cwd=outside, check=True)

@@ -36,6 +36,9 @@ class Conversation:
         code, text = self.read()
         self.record["commands"].append([line.split(" ")[0].lower(), code])
         return code, text
+    def demand(self, line, wanted):
+        answer = self.say(line)
+        assert answer[0] == wanted, (line, answer, self.record)
 def write_content(number, message_id):
     size = 2_000_000 if number % 500 == 499 else 200_000 if number % 50 == 49 else random.choice((0, 60, 800, 8000))
     text = "Subject: x\r\nMessage-ID: <%s>\r\n\r\n" % message_id
@@ -47,13 +50,13 @@ def send(conversation, number):
     recipients = ["r%d-%d@example.com" % (number, one) for one in range(random.choice((1, 1, 1, 2, 5)))]
     options = " BODY=8BITMIME" + " SMTPUTF8" * (number % 7 == 0)
     began_at = time.time()
-    assert conversation.say("MAIL FROM:<%s>%s" % (sender, options))[0] == 250
+    conversation.demand("MAIL FROM:<%s>%s" % (sender, options), 250)
     for recipient in recipients:
-        assert conversation.say("RCPT TO:<%s>" % recipient)[0] == 250
+        conversation.demand("RCPT TO:<%s>" % recipient, 250)
     if number % 11 == 0:
-        assert conversation.say("RCPT TO:<not an address@>")[0] == 501
+        conversation.demand("RCPT TO:<not an address@>", 501)
     if number % 23 == 22:
-        assert conversation.say("DATA")[0] == 354
+        conversation.demand("DATA", 354)
         part = b"Subject: gone\r\n\r\nhalf of it\r\n"
         conversation.socket.sendall(part)
         conversation.record["has_left"] = len(part)
@@ -61,8 +64,7 @@ def send(conversation, number):
         return
     message_id = "%s.%d@client.example.test" % (prefix, number)
     content = write_content(number, message_id)
-    code, _ = conversation.say("DATA")
-    assert code == 354
+    conversation.demand("DATA", 354)
     conversation.socket.sendall(content + b".\r\n")
     code, text = conversation.read()
     assert code == 250, text
