@@ -127,7 +127,8 @@ def the_upstream(engine: Engine, network: Network) -> Upstream:
 
 @pytest.fixture
 def upstream(the_upstream: Upstream) -> Iterator[Upstream]:
-    """The mock upstream, good and without records."""
+    """The mock upstream, good and without records, also of what a test of another module had sent late."""
+    the_upstream.reset()
     yield the_upstream
     the_upstream.reset()
 

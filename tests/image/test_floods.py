@@ -5,9 +5,11 @@ A few hundred here; `make floods` does 5000. The relay has the memory of compose
 
 from __future__ import annotations
 
+import contextlib
 import os
 import statistics
 import time
+from collections.abc import Iterator
 
 from tests.image.conftest import Relays
 from tests.support.client import Client
@@ -75,11 +77,16 @@ while True:
 """
 
 
-def start_flood(engine: Engine, network: Network, relay: Relay, connections: int) -> Container:
-    """A client with slow connections."""
+@contextlib.contextmanager
+def make_flood(engine: Engine, network: Network, relay: Relay, connections: int) -> Iterator[Container]:
+    """A client with slow connections. It must not outlive its relay: another test's gets the address."""
     limit = f"nofile={connections + 100}:{connections + 100}"
     command = ["python", "-c", _FLOOD, relay.container.name, str(connections)]
-    return engine.run(MOCK_IMAGE, command, kind="flood", network=network, arguments=["--ulimit", limit, "--init"])
+    flood = engine.run(MOCK_IMAGE, command, kind="flood", network=network, arguments=["--ulimit", limit, "--init"])
+    try:
+        yield flood
+    finally:
+        flood.remove()
 
 
 def read_flood(flood: Container) -> tuple[int, int, int]:
@@ -119,11 +126,11 @@ def test_slow_client_takes_neither_the_sessions_of_others_nor_the_memory(
         allowed=["Connection concurrency limit exceeded", "process limit|avoid this condition|STRESS_README"],
     )
     quiet = send_timed(client, relay, "quiet")
-    flood = start_flood(engine, network, relay, CONNECTIONS)
-    wait_until(lambda: read_flood(flood)[0] >= CONNECTIONS, 60, "the flood should be in full swing")
-    loud = send_timed(client, relay, "loud")
-    upstream.wait_messages(2 * MESSAGES, 60)
-    opened, refused, held = read_flood(flood)
+    with make_flood(engine, network, relay, CONNECTIONS) as flood:
+        wait_until(lambda: read_flood(flood)[0] >= CONNECTIONS, 60, "the flood should be in full swing")
+        loud = send_timed(client, relay, "loud")
+        upstream.wait_messages(2 * MESSAGES, 60)
+        opened, refused, held = read_flood(flood)
     peak = read_peak_mebibytes(relay)
     print(
         f"{opened} slow connections opened, {refused} refused, {held} held or waiting; "
