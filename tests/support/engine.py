@@ -39,6 +39,9 @@ class Result:
         return self.stdout.decode("utf-8", "replace")
 
 
+_NOT_STARTED = 126
+
+
 def run_docker(
     arguments: Sequence[str],
     *,
@@ -49,17 +52,22 @@ def run_docker(
 ) -> Result:
     """Run one docker command. Raises EngineError when it fails, unless `check` is false.
 
-    When `is_merged`, standard error comes within standard output.
+    When `is_merged`, standard error comes within standard output. An exec whose program runc did not bring to its
+    start, which happens once in some thousand, is tried again.
     """
     program = os.environ.get("DOCKER", "docker")
-    done = subprocess.run(
-        [program, *arguments],
-        input=stdin,
-        stdout=subprocess.PIPE,
-        timeout=timeout_seconds,
-        check=False,
-        stderr=subprocess.STDOUT if is_merged else subprocess.PIPE,
-    )
+    for is_last in (False, False, True):
+        done = subprocess.run(
+            [program, *arguments],
+            input=stdin,
+            stdout=subprocess.PIPE,
+            timeout=timeout_seconds,
+            check=False,
+            stderr=subprocess.STDOUT if is_merged else subprocess.PIPE,
+        )
+        fault = done.stdout if is_merged else done.stderr
+        if is_last or done.returncode != _NOT_STARTED or b"waiting for init preliminary setup" not in fault:
+            break
     result = Result(status=done.returncode, stdout=done.stdout, stderr=done.stderr or b"")
     if check and result.status != 0:
         said = (result.stderr + result.stdout).decode("utf-8", "replace").strip()
