@@ -106,7 +106,7 @@ class _Report:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.began_at = time.time()
-        self.facts = Facts(tls_level="", fallback_tls_level="", tls_log_level=1, fallback=None)
+        self.facts = Facts(tls_level="", fallback_tls_level="", fallback=None)
         self.trace: Trace | None = None
         self._steps: list[Step] = []
 
@@ -149,7 +149,6 @@ def _find_facts(settings: Settings, values: dict[str, str]) -> Facts:
     return Facts(
         tls_level=find_level(settings.relayhost_nexthop),
         fallback_tls_level=find_level(fallback),
-        tls_log_level=int(values["smtp_tls_loglevel"]),
         fallback=(fallback.host.lower(), fallback.port) if fallback else None,
         # The password, and the one message in which PLAIN carries it.
         secrets=tuple(

@@ -312,7 +312,7 @@ class Settings:
     )
     tls_log_level: int = defaulted(
         parse_integer(0, 4),
-        "What Postfix logs of TLS: 1 a line for each connection, 0 nothing, 2 and more for debugging.",
+        "What Postfix logs of TLS beside the verdict: 1 a certificate's faults, 0 nothing, 2 and more for debugging.",
         default="1",
         group=RUNNING,
         parameter="smtp_tls_loglevel",

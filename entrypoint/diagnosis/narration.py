@@ -39,7 +39,6 @@ class Facts:
     tls_level: str
     """smtp_tls_security_level, or the level of a rule for RELAYHOST."""
     fallback_tls_level: str
-    tls_log_level: int
     fallback: tuple[str, int] | None
     secrets: tuple[str, ...] = field(default=(), repr=False)
 
@@ -100,8 +99,6 @@ def explain_no_verdict(delivery: Delivery, facts: Facts) -> str:
     level = facts.fallback_tls_level if facts.is_fallback(delivery.relay) else facts.tls_level
     if level == "none":
         return "TLS: none was used, because RELAYHOST_TLS (or TLS_POLICY_TABLE) says none"
-    if facts.tls_log_level == 0:
-        return f"TLS: nothing is logged of it, because TLS_LOG_LEVEL=0; the level is {level}"
     if delivery.uses > 1:
         return f"TLS: the verdict was logged when this connection began; it has carried {delivery.uses} messages"
     if level == "may" and delivery.status == "sent":

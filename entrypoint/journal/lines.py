@@ -28,6 +28,7 @@ _CLIENT_REMARKS: Final = (
     "certificate verification failed for ", "server certificate verification failed for ", "host ", "lost connection ",
     "conversation with ", "SASL authentication ", "enabling PIX workarounds", "read from ", "private key ", "TLSRPT: ",
 )  # fmt: skip
+_PROXY_REMARKS: Final = ("CONNECT to ", "DISCONNECT ", "TLS handshake failed for ")
 _MANAGER_REMARKS: Final = ("skipped, still being delivered", "enabling VERP for sender ", "sending defer warning ")
 _MASTER_REMARKS: Final = (
     "daemon started -- ",
@@ -76,6 +77,12 @@ def _parse_smtp(queue_id: str, rest: str) -> Found:
     if " TLS connection " in rest and (found := parse_tls(rest)):
         return found
     return ("remark", {}) if rest.startswith(_CLIENT_REMARKS) or is_about_certificate(rest) else None
+
+
+def _parse_tlsproxy(queue_id: str, rest: str) -> Found:
+    """Read what it says of its connections; smtp(8), for which it holds them, logs the verdict on each once more."""
+    is_told_twice = " TLS connection established to " in rest
+    return ("remark", {}) if is_told_twice or rest.startswith(_PROXY_REMARKS) else _parse_smtp(queue_id, rest)
 
 
 def _parse_qmgr(queue_id: str, rest: str) -> Found:
@@ -134,7 +141,7 @@ _SERVICES: Final[dict[str, Callable[[str, str], Found]]] = {
     "qmgr": _parse_qmgr,
     "smtp": _parse_smtp,
     "lmtp": _parse_smtp,
-    "tlsproxy": _parse_smtp,
+    "tlsproxy": _parse_tlsproxy,
     "bounce": _parse_bounce,
     "pickup": _parse_pickup,
     "postsuper": _parse_postsuper,

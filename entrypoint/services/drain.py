@@ -12,6 +12,7 @@ TERM to master(8) ends every delivery in its middle: what the upstream took and 
 4. Those that are still there are waited for, however long an upstream takes to confirm; the engine's KILL is the only
    end to that, so one line tells of it before. Only smtpd(8) is ended when no message is under way in it, for an idle
    client would hold it for minutes; and after a while smtpd and its cleanup(8) with a message that nobody was promised.
+   tlsproxy(8), whose sessions the deliveries use, does not notice the end of the last one: it is ended after smtp(8).
 """
 
 from __future__ import annotations
@@ -99,6 +100,8 @@ class Drain:
                 _send(pid, signal.SIGTERM)
             elif name == "qmgr":  # it may be held; whoever waits for its answer goes on when it is gone
                 _send(pid, signal.SIGKILL)
+            elif name == "tlsproxy" and "smtp" not in names.values():
+                _send(pid, signal.SIGTERM)
         if not self._is_told and now - self._ended_at >= _LATE_SECONDS:
             self._is_told = self._tell_waiting(list(names.values()).count("smtp"))
         return any(names.values())

@@ -270,6 +270,7 @@ def create_patient(
             **(secrets or {}),
         },
         allowed=[
+            "ciphertext read/write timeout",
             "No worthy mechs found",
             "TLS library problem",
             "configuration problem",

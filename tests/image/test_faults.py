@@ -478,7 +478,7 @@ def test_clock_that_is_set(
     """An hour forward and back again. The queue manager's own clock and the time of each next try then lie in the
     future, and Postfix alone would leave what waits for an hour."""
     clock = Clock(engine, client)
-    relay = relays.start(_QUICK, volumes=clock.volumes, allowed=["backward time jump detected", *_KILLED])
+    relay = relays.start(_QUICK, volumes=clock.volumes, allowed=["time jump detected|ciphertext .* timeout", *_KILLED])
     with send(engine, network, relay, upstream, "clock") as mail:
         for name, seconds in (("forward", 3600), ("back", 0)):
             upstream.behave(faults={"rcpt": reply(451, "4.3.0 not now")})
@@ -502,7 +502,9 @@ def test_state_volume_that_cannot_be_written(
     assert relay.logs().startswith("authrelay: /var/lib/authrelay/client.pem cannot be written: Read-only file system")
     relays.made.remove(relay)
     # A stop right after a start may meet the first health check in its middle.
-    relays.start(volumes={state: "/var/lib/authrelay"}, allowed=["private/anvil: Connection refused"]).stop()
+    relays.start(
+        volumes={state: "/var/lib/authrelay"}, allowed=["private/anvil: Connection refused|Broken pipe"]
+    ).stop()
     relay = relays.start(_QUICK, volumes={state: "/var/lib/authrelay:ro"})
     with send(engine, network, relay, upstream, "state") as mail:
         mail.account("state volume read-only, certificate kept")

@@ -166,7 +166,10 @@ def check_sent(line: Line, known: Witnesses) -> None:
     assert message.final_reply_at is not None
     assert abs(read_time(line) - message.final_reply_at) < _SLACK_SECONDS
     took = line["delays"]["connection"] + line["delays"]["transmission"]
-    assert abs(took - (message.final_reply_at - session.started_at)) < _SLACK_SECONDS + 0.05 * took
+    assert took < message.final_reply_at - session.started_at + _SLACK_SECONDS + 0.05 * took
+    # Deliveries that were refused before the content count, too.
+    if line["event"] == "attempt":
+        assert line.get("connection_use", 1) > [one.id for one in session.messages].index(message.id)
     if sent := known.sent.get(line["queue_id"]):
         assert hashlib.sha256(message.data[-sent.size :]).hexdigest() == sent.sha256
 
@@ -277,10 +280,11 @@ def check_sums(log: list[dict[str, Any]], known: Witnesses, transcripts: str, od
     pairs = {(queue_id, to) for queue_id in last for to in known.sent[queue_id].recipients}
     assert {pair: finished[pair] for pair in pairs} == dict.fromkeys(pairs, 1)
     sessions = [one for one in known.sessions if one.tls_version is not None]
-    agreed = collections.Counter((line["protocol"], line["cipher"]) for line in by_kind["tls"])
+    established = [line for line in by_kind["tls"] if line["usage"] == "established"]
+    agreed = collections.Counter((line["protocol"], line["cipher"]) for line in established)
     assert agreed == collections.Counter((one.tls_version, one.tls_cipher) for one in sessions)
     assert {line["bits"] for line in by_kind["tls"]} == {256}
-    verified = sum(line["verdict"] == "verified" for line in by_kind["tls"])
+    verified = sum(line["verdict"] == "verified" for line in established)
     # Whoever cannot be verified is told nothing but QUIT.
     assert verified == sum(b"EHLO" in one.inside_tls for one in sessions)
     for line in by_kind["reject"]:

@@ -40,7 +40,7 @@ class Size:
     count: int
     descriptors: int
     threads: int
-    pss_kib: int
+    anonymous_kib: int
 
 
 @dataclass
@@ -76,7 +76,7 @@ def measure(relay: Relay) -> dict[str, Size]:
                 count=1,
                 descriptors=len(list((process / "fd").iterdir())),
                 threads=len(list((process / "task").iterdir())),
-                pss_kib=next(int(row.split()[1]) for row in rollup.splitlines() if row.startswith("Pss:")),
+                anonymous_kib=next(int(row.split()[1]) for row in rollup.splitlines() if row.startswith("Pss_Anon:")),
             )
         )
     return {
@@ -84,7 +84,7 @@ def measure(relay: Relay) -> dict[str, Size]:
             count=len(sizes),
             descriptors=sum(size.descriptors for size in sizes),
             threads=sum(size.threads for size in sizes),
-            pss_kib=sum(size.pss_kib for size in sizes),
+            anonymous_kib=sum(size.anonymous_kib for size in sizes),
         )
         for kind, sizes in found.items()
     }
@@ -228,12 +228,12 @@ def check_mail(accepted: Sequence[str], arrived: Sequence[Message], kills: Seque
 
 def render_sizes(before: dict[str, Size], after: dict[str, Size]) -> str:
     """What each kind of process had, and has."""
-    rows = [f"{'':<12} {'processes':>12} {'descriptors':>12} {'threads':>10} {'PSS in KiB':>16}"]
+    rows = [f"{'':<12} {'processes':>12} {'descriptors':>12} {'threads':>10} {'own KiB':>16}"]
     for kind, old in before.items():
         new = after[kind]
         rows.append(
             f"{kind:<12} {old.count:>4} -> {new.count:<4} {old.descriptors:>4} -> {new.descriptors:<4} "
-            f"{old.threads:>3} -> {new.threads:<3} {old.pss_kib:>6} -> {new.pss_kib:<6}"
+            f"{old.threads:>3} -> {new.threads:<3} {old.anonymous_kib:>6} -> {new.anonymous_kib:<6}"
         )
     return "\n".join(rows)
 
@@ -281,6 +281,6 @@ def test_mixed_mail_survives_one_fault_after_the_other_and_nothing_grows(
         assert new.count == old.count, kind
         assert new.threads == old.threads, kind
         assert new.descriptors <= old.descriptors + _GROWTH_DESCRIPTORS, kind
-        assert new.pss_kib <= old.pss_kib + _GROWTH_KIB, kind
+        assert new.anonymous_kib <= old.anonymous_kib + _GROWTH_KIB, kind
     assert relay.stop() == 0
     relays.made.remove(relay)

@@ -24,6 +24,7 @@ _AT_THE_END = (
     "connect to private/",
     "no entropy for TLS key generation",
     "queue file write",
+    "disabling connection caching",
 )
 """What processes say that were about to begin something when master ended: a delivery that then waits, a session."""
 

@@ -166,7 +166,7 @@ def processes(monkeypatch: pytest.MonkeyPatch) -> dict[int, str]:
         if number == signal.SIGSTOP:
             running[pid] += " (held)"
         elif number != signal.SIGHUP:
-            assert running.pop(pid) in ("smtpd", "qmgr", "cleanup")
+            assert running.pop(pid) in ("smtpd", "qmgr", "cleanup", "tlsproxy")
 
     monkeypatch.setattr(os, "kill", kill)
     return running
@@ -229,6 +229,19 @@ def test_delivery_is_waited_for_and_never_ended(clock: _Clock, processes: dict[i
         clock.now += 1
     del processes[7]
     assert not one.wait_for({7})
+
+
+def test_proxy_is_ended_after_the_last_delivery(clock: _Clock, processes: dict[int, str]) -> None:
+    """The deliveries speak through it; when they have gone it would stay for minutes."""
+    processes.update({7: "smtp", 8: "tlsproxy"})
+    one = Drain(0)
+    for _ in range(100):
+        assert one.wait_for({7, 8})
+        clock.now += 1
+    assert processes == {7: "smtp", 8: "tlsproxy"}
+    del processes[7]
+    one.wait_for({8})
+    assert processes == {}
 
 
 def test_what_holds_the_stop_is_told_once_before_the_engine_loses_patience(

@@ -297,6 +297,11 @@ DOCUMENTED: list[tuple[str, str, dict[str, Any]]] = [
     ("smtp[1]: TLSRPT: status=success, domain=example.com, receiving_mx=mail.example.com[ipaddr]", "remark", {}),
     ("tlsproxy[1]: TLSRPT: status=failure, domain=example.net, receiving_mx=mail.example.net[ipaddr], "
      "failure_type=validation_failure, failure_reason=self-signed_certificate", "remark", {}),
+    # Not in the documentation: tlsproxy.c, tlsproxy_state.c.
+    ("tlsproxy[1]: CONNECT to [192.0.2.1]:587", "remark", {}),
+    ("tlsproxy[1]: DISCONNECT [192.0.2.1]:587", "remark", {}),
+    (f"tlsproxy[1]: Verified TLS connection established to mail.example.com[192.0.2.1]:587: {_TLS13}", "remark", {}),
+    ("tlsproxy[1]: TLS handshake failed for service=smtp peer=[192.0.2.1]:587", "remark", {}),
     ("smtpd[1]: warning: milter inet:host:port: can't read SMFIC_DATA reply packet header: Success", "trouble",
      {"level": "warning", "reason": "milter inet:host:port: can't read SMFIC_DATA reply packet header: Success"}),
     (f'cleanup[1]: warning: {ID}: cleanup_chg_from: ignoring ESMTP arguments "whatever"', "trouble",

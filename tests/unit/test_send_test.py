@@ -18,7 +18,7 @@ RELAY = "mail.example.test[192.0.2.2]:587"
 ACTIVE = f"postfix/qmgr[38]: {QID}: from=<a@example.test>, size=699, nrcpt=1 (queue active)"
 CIPHER = "TLSv1.3 with cipher TLS_AES_256_GCM_SHA384 (256/256 bits)"
 SENT = "status=sent (250 2.0.0 Ok: queued as 1)"
-FACTS = Facts(tls_level="secure", fallback_tls_level="secure", tls_log_level=1, fallback=("second.example.test", 25))
+FACTS = Facts(tls_level="secure", fallback_tls_level="secure", fallback=("second.example.test", 25))
 
 
 def _delivery(
@@ -150,7 +150,6 @@ def test_fallback_is_called_so_and_what_went_before_it_is_shown() -> None:
 @pytest.mark.parametrize(
     ("change", "delivery", "words"),
     [
-        ({"tls_log_level": 0}, _delivery(), "TLS_LOG_LEVEL=0; the level is secure"),
         ({"tls_level": "none"}, _delivery(), "none was used, because RELAYHOST_TLS"),
         ({"tls_level": "may"}, _delivery(), "the upstream offered none"),
         ({}, _delivery(use="conn_use=3, "), "it has carried 3 messages"),
@@ -163,7 +162,6 @@ def test_missing_verdict_is_explained(change: dict[str, Any], delivery: str, wor
     facts = Facts(
         tls_level=change.get("tls_level", "secure"),
         fallback_tls_level="secure",
-        tls_log_level=change.get("tls_log_level", 1),
         fallback=None,
     )
     assert words in _tell(delivery, facts=facts)

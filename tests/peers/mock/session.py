@@ -338,9 +338,7 @@ class SmtpSession:
         message.received_at = time.time()
         self._transaction = None
         message.id = self._state.next_message_id()
-        with self._state.lock:
-            self._record.verbs.append("DATA.")
-            self._record.messages.append(message)
+        self._state.add_message(self._record, message)
         code = self._follow_fault("end-of-data", message.data.decode("latin-1"))
         if code is None:
             behaviour = self._state.behaviour

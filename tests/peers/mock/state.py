@@ -34,7 +34,7 @@ class State:
         self.generation = 0
         self._client_certificate_file = client_certificate_file
         self._fault_counts: dict[str, int] = {}
-        self._sessions: list[Session] = []
+        self._sessions: dict[int, Session] = {}
         self._last_session_id = 0
         self._last_message_id = 0
 
@@ -77,8 +77,17 @@ class State:
             session = Session(
                 id=self._last_session_id, peer=peer, peer_port=peer_port, port=port, started_at=time.time()
             )
-            self._sessions.append(session)
+            self._sessions[session.id] = session
             return session
+
+    def add_message(self, session: Session, message: Message) -> None:
+        """Record a message. A session that goes on after a reset counts again, without what it had brought before."""
+        with self.lock:
+            if session.id not in self._sessions:
+                session.messages.clear()
+                self._sessions[session.id] = session
+            session.verbs.append("DATA.")
+            session.messages.append(message)
 
     def next_message_id(self) -> int:
         """A number that no other message has, also across resets."""
@@ -94,11 +103,11 @@ class State:
                     session,
                     messages=[dataclasses.replace(message, data=b"") for message in session.messages],
                 )
-                for session in self._sessions
+                for session in self._sessions.values()
             ]
 
     def messages(self) -> list[Message]:
         """The messages since the last reset, in order of arrival."""
         with self.lock:
-            found = [message for session in self._sessions for message in session.messages]
+            found = [message for session in self._sessions.values() for message in session.messages]
         return sorted(found, key=lambda message: message.id)
