@@ -22,13 +22,14 @@ lint: .venv/ready ## ruff, mypy, hadolint, shellcheck, yamllint
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check --quiet .
 	@.venv/bin/mypy
-	@.venv/bin/hadolint Dockerfile tests/peers/Dockerfile
+	@.venv/bin/hadolint Dockerfile tests/peers/Dockerfile bench/*/Dockerfile
 	@.venv/bin/shellcheck scripts/* authrelay .ci/run $$(git ls-files 'tests/peers/*/start')
 	@.venv/bin/yamllint --strict compose monitoring
 	@echo 'lint: all clean'
 
-bench: image .venv/ready ## what it costs, beside bare Postfix
+bench: image .venv/ready ## what it costs, beside bare Postfix, Exim and OpenSMTPD
 	@.venv/bin/python -m bench
+	@.venv/bin/python -m bench.deliveries
 	@.venv/bin/python -m bench.forwarder
 
 crash: image peers .venv/ready ## kill -9 something 200 times under load, and account for every message

@@ -1,9 +1,10 @@
-"""The container engine, by its command line; what a run makes carries a label and is removed. Runs docker."""
+"""The container engine, by its command line; what a run makes carries a label and is removed. Runs docker; /sys."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import pathlib
 import secrets
 import subprocess
 from collections.abc import Iterator
@@ -99,3 +100,20 @@ def make_container(subject: Subject, network: Network, *options: str) -> Iterato
 def build_image(tag: str, directory: str, base: str) -> None:
     """Build an image from a directory on a base image."""
     run_docker("build", "--quiet", "--label", LABEL, "--build-arg", f"BASE_IMAGE={base}", "--tag", tag, directory)
+
+
+def read_cpu_seconds(container: str) -> float:
+    """Return what all processes of a container have used (cgroups(7), version 2 or 1)."""
+    pid = inspect(container)["State"]["Pid"]
+    rows = [row.split(":", 2) for row in pathlib.Path(f"/proc/{pid}/cgroup").read_text(encoding="ascii").splitlines()]
+    for _, controllers, path in rows:
+        if "cpuacct" in controllers.split(","):
+            for root in (f"/sys/fs/cgroup/{controllers}", "/sys/fs/cgroup/cpuacct"):
+                if (usage := pathlib.Path(f"{root}{path}/cpuacct.usage")).exists():
+                    return int(usage.read_text(encoding="ascii")) / 1e9
+    for _, controllers, path in rows:
+        if not controllers:
+            for root in ("/sys/fs/cgroup", "/sys/fs/cgroup/unified"):
+                if (stat := pathlib.Path(f"{root}{path}/cpu.stat")).exists():
+                    return int(stat.read_text(encoding="ascii").split()[1]) / 1e6
+    raise EngineError("the engine shows no group whose CPU time can be read")

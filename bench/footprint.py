@@ -6,11 +6,13 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
-from bench.engine import Network, Subject, inspect, make_container, run_docker
+from bench.engine import Network, Subject, inspect, make_container, read_cpu_seconds, run_docker
 from bench.start import wait_for_greeting
 from bench.summary import summarize
 
 _ROUNDS: Final = 3
+_CPU_SECONDS: Final = 60
+"""Two of Docker's health checks, and whatever else comes once a minute or more often."""
 
 
 def measure_images(images: Sequence[str]) -> dict[str, int]:
@@ -24,24 +26,29 @@ def measure_idle(subjects: Sequence[Subject], network: Network, idle_seconds: fl
     Three containers each, one at a time: two of one image would share pages and look smaller.
     """
     samples: dict[str, list[list[dict[str, Any]]]] = {subject.name: [] for subject in subjects}
+    uses: dict[str, list[float]] = {subject.name: [] for subject in subjects}
     for _ in range(_ROUNDS):
         for subject in subjects:
             with make_container(subject, network) as name:
                 run_docker("start", name)
                 wait_for_greeting(network.address)
                 time.sleep(idle_seconds)
-                samples[subject.name].append(_list_processes(name))
+                samples[subject.name].append(list_processes(name))
+                before = read_cpu_seconds(name)
+                time.sleep(_CPU_SECONDS)
+                uses[subject.name].append((read_cpu_seconds(name) - before) * 1000 / _CPU_SECONDS)
     return {
         name: {
             "processes": summarize([len(processes) for processes in rounds]),
             "pss_kib": summarize([sum(one["pss_kib"] for one in processes) for processes in rounds]),
+            "cpu_ms_per_second": summarize(uses[name]),
             "by_process": rounds[-1],
         }
         for name, rounds in samples.items()
     }
 
 
-def _list_processes(name: str) -> list[dict[str, Any]]:
+def list_processes(name: str) -> list[dict[str, Any]]:
     """Return the command and the memory of each process, by its number on the host."""
     rows = run_docker("top", name, "-eo", "pid,args").splitlines()[1:]
     pairs = [row.split(None, 1) for row in rows]

@@ -15,6 +15,7 @@ _FIELDS: Final = (
     ("from_started_ms", "StartedAt -> 220"),
     ("configured_ms", "  of it: -> settings read, plan made"),
     ("master_ms", "  of it: -> master started"),
+    ("healthy_ms", "220 -> healthy"),
 )
 
 
@@ -64,7 +65,7 @@ def _render_idle(results: dict[str, Any]) -> Iterable[str]:
             continue
         yield (
             f"{name}, {results['idle_seconds']:.0f} s after the greeting: {idle['processes']['median']:.0f} processes, "
-            f"PSS {idle['pss_kib']['median'] / 1024:.1f} MiB"
+            f"PSS {idle['pss_kib']['median'] / 1024:.1f} MiB, CPU {idle['cpu_ms_per_second']['median']:.2f} ms a second"
         )
         for process in idle["by_process"]:
             yield f"    {process['pss_kib'] / 1024:6.1f} MiB  {process['command'][:80]}"

@@ -40,6 +40,8 @@ class Start:
     """Until authrelay's first line: settings are read, the plan is made."""
     master_ms: float
     """Until master(8) logs that it has started."""
+    healthy_ms: float | None
+    """From the first 220 to the end of the first health check that found it well; none without a HEALTHCHECK."""
     refused: int
     """How many connections were refused before."""
 
@@ -59,7 +61,7 @@ def measure_starts(subjects: Sequence[Subject], network: Network, rounds: int) -
             kind: {
                 **{
                     field: summarize([value for one in starts if (value := getattr(one, field)) is not None])
-                    for field in ("from_command_ms", "from_started_ms", "configured_ms", "master_ms")
+                    for field in ("from_command_ms", "from_started_ms", "configured_ms", "master_ms", "healthy_ms")
                 },
                 "samples": [asdict(one) for one in starts],
             }
@@ -81,11 +83,12 @@ def _start(name: str, address: str) -> Start:
         from_started_ms=_span(started, greeted),
         configured_ms=_span(started, configured[0]) if configured else None,
         master_ms=_span(started, master),
+        healthy_ms=_span(greeted, healthy) if (healthy := _wait_for_health(name)) else None,
         refused=refused,
     )
 
 
-def wait_for_greeting(address: str) -> tuple[int, float]:
+def wait_for_greeting(address: str, *, must_be_refused: bool = True) -> tuple[int, float]:
     """Poll until the first byte of a 220; return how many connections were refused before, and when it was read."""
     refused = 0
     give_up = time.monotonic() + _GIVE_UP_SECONDS
@@ -97,13 +100,26 @@ def wait_for_greeting(address: str) -> tuple[int, float]:
                 if connection.recv(1) == b"2":
                     at = time.time()
                     connection.sendall(b"QUIT\r\n")
-                    if not refused:
+                    if must_be_refused and not refused:
                         raise NoGreetingError("the relay greeted before the poller looked: the time is unknown")
                     return refused, at
             except (ConnectionRefusedError, ConnectionResetError):
                 refused += 1
         time.sleep(_INTERVAL_SECONDS)
     raise NoGreetingError(f"no 220 within {_GIVE_UP_SECONDS:.0f} s")
+
+
+def _wait_for_health(name: str) -> float | None:
+    """Return when the engine knew that a container was well."""
+    give_up = time.monotonic() + _LINE_SECONDS
+    while time.monotonic() < give_up:
+        health = inspect(name)["State"].get("Health")
+        if health is None:
+            return None
+        if health["Status"] == "healthy":
+            return next(_parse_stamp(check["End"]) for check in health["Log"] if check["ExitCode"] == 0)
+        time.sleep(0.05)
+    raise NoGreetingError(f"{name} did not become healthy")
 
 
 def _wait_for_line(name: str, words: str, *, since: float) -> tuple[list[tuple[float, str]], float]:
