@@ -38,7 +38,8 @@ def test_delivery_is_verified_and_logged_in_on_every_port(
     assert session.sni == HOSTNAME
     assert message.login == LOGIN
     assert split_received(message)[1] == TEXT
-    assert "Verified TLS connection established to " + HOSTNAME in relay.logs()
+    verdict = f"Verified TLS connection established to {HOSTNAME}["
+    wait_until(lambda: verdict in relay.logs(), 10, "the verdict should be logged")
     if number == 465:
         assert session.plain == b"", "implicit TLS: not a byte before the handshake"
     else:
@@ -57,7 +58,8 @@ def test_delivery_works_over_ipv6(relays: Relays, upstream: Upstream, client: Cl
     client.send(relay.container.name, 587, "a@example.test", ["b@example.com"], TEXT)
     upstream.wait_messages(1)
     assert ":" in upstream.sessions()[0].peer.removeprefix("::ffff:")
-    assert f"Verified TLS connection established to six.example.test[{address}]:587" in relay.logs()
+    verdict = f"Verified TLS connection established to six.example.test[{address}]:587"
+    wait_until(lambda: verdict in relay.logs(), 10, "the verdict should be logged")
 
 
 def test_client_may_submit_over_ipv6(relays: Relays, upstream: Upstream, client: Client, network: Network) -> None:

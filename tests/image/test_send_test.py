@@ -277,7 +277,7 @@ def test_test_message_is_followed_among_thousands_of_lines(relays: Relays, upstr
         assert f"status=sent ({recipient['reply']})" in lines[decided]
         assert f"relay={recipient['relay']}," in lines[decided]
         between += decided - own[0]
-    assert between > 1000, "the load should have flowed while the test messages were followed"
+    assert between > 300, "the load should have flowed while the test messages were followed"
     upstream.wait_messages(2503, 120)
 
 
