@@ -335,9 +335,13 @@ def main() -> int:
     parser.add_argument("--base", default=os.environ.get("BASE_IMAGE") or "localhost/authrelay-base:trixie-slim")
     parser.add_argument("--rounds", type=int, default=3, help="how often each is measured (3)")
     parser.add_argument("--only", default="", help="scenarios, with commas (all)")
+    parser.add_argument("--relays", default="", help="which ones, with commas (all)")
     parser.add_argument("--name", default="deliveries", help="results/NAME.json (deliveries)")
     options = parser.parse_args()
     wanted = [one for one in SCENARIOS if not options.only or one.name in options.only.split(",")]
+    if options.relays:
+        chosen = tuple(options.relays.split(","))
+        wanted = [dataclasses.replace(one, relays=chosen) for one in wanted]
     try:
         results = measure_all(options.image, options.base, options.rounds, wanted)
     except EngineError as error:
