@@ -53,7 +53,7 @@ def run_docker(
     """Run one docker command. Raises EngineError when it fails, unless `check` is false.
 
     When `is_merged`, standard error comes within standard output. An exec whose program runc did not bring to its
-    start, which happens once in some thousand, is tried again.
+    start, which was seen once and not explained, is tried again.
     """
     program = os.environ.get("DOCKER", "docker")
     for is_last in (False, False, True):
