@@ -123,13 +123,22 @@ def test_slow_client_takes_neither_the_sessions_of_others_nor_the_memory(
 ) -> None:
     """One application that leaks connections, or is somebody's tool by now, must not silence the others."""
     relay = relays.start(
-        allowed=["Connection concurrency limit exceeded", "process limit|avoid this condition|STRESS_README"],
+        allowed=[
+            "Connection concurrency limit exceeded",
+            "process limit|avoid this condition|STRESS_README",
+            "Illegal address syntax",
+        ],
     )
     quiet = send_timed(client, relay, "quiet")
     with make_flood(engine, network, relay, CONNECTIONS) as flood:
         wait_until(lambda: read_flood(flood)[0] >= CONNECTIONS, 60, "the flood should be in full swing")
         loud = send_timed(client, relay, "loud")
-        upstream.wait_messages(2 * MESSAGES, 60)
+        for _ in range(5):
+            replies, reason = client.converse(
+                relay.container.name, 25, "half@example.test", ["not an address", "b@example.com"], b"Subject: x\r\n"
+            )
+            assert [reply.code for reply in replies] == [220, 250, 250, 501, 250, 354, 250, 221], (replies, reason)
+        upstream.wait_messages(2 * MESSAGES + 5, 60)
         opened, refused, held = read_flood(flood)
     peak = read_peak_mebibytes(relay)
     print(
@@ -138,7 +147,8 @@ def test_slow_client_takes_neither_the_sessions_of_others_nor_the_memory(
         f"{statistics.median(loud):.2f} meanwhile (at most {max(loud):.2f}); {peak} MiB of memory at most"
     )
     assert {message.mail_from for message in upstream.messages()} == {
-        f"{prefix}-{number}@example.test" for prefix in ("quiet", "loud") for number in range(MESSAGES)
+        "half@example.test",
+        *(f"{prefix}-{number}@example.test" for prefix in ("quiet", "loud") for number in range(MESSAGES)),
     }
     assert held > 0
     assert peak < 192, "the limit, which the kernel would have kept by ending something"

@@ -46,6 +46,17 @@ def observe(relay: Relay, user: str = "authrelay") -> dict[str, Any]:
     return report
 
 
+def read_log_and_counts(relay: Relay) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The log in JSON and the forwarder's counts of one moment: sessions that wait for reuse still come to an end."""
+    deadline = time.monotonic() + 60
+    report: dict[str, Any] = {}
+    while time.monotonic() < deadline:
+        report, log, after = observe(relay), read_log(relay), observe(relay)
+        if report["lines"] == after["lines"]:
+            return log, report
+    raise AssertionError("the log should have come to rest")
+
+
 def read_log(relay: Relay) -> list[dict[str, Any]]:
     """Every line of a log in JSON, each as the schema says."""
     lines = [json.loads(line) for line in relay.logs().splitlines()]
@@ -132,7 +143,7 @@ def check_events(
     relay: Relay, sent: list[Submitted], upstream: Upstream, client: tuple[str, ...], addresses: tuple[str, ...]
 ) -> None:
     """Compare the events with the client's record and the upstream's, field by field."""
-    log = read_log(relay)
+    log, report = read_log_and_counts(relay)
     events = [line for line in log if line["event"] == "delivery"]
     fates = collections.Counter(
         (one.queue_id, recipient, expect_status(one, recipient)) for one in sent for recipient in one.order.recipients
@@ -167,7 +178,7 @@ def check_events(
             assert "said: 451 4.1.8 who (is that)? (in reply to MAIL FROM command)" in event["reply"]
             assert (event["dsn"], event["step"]) == ("4.1.8", "sender")
             assert event["finished_at"] - event["accepted_at"] >= _LIFETIME_SECONDS - 1
-    check_counts(relay, log, events, sent, upstream)
+    check_counts(report, log, events, sent, upstream)
     statuses = collections.Counter(event["status"] for event in events)
     print(
         f"{len(sent)} messages, {sum(fates.values())} recipients, {len(notices)} notices; events: {dict(statuses)}; "
@@ -193,10 +204,13 @@ def check_sent(event: dict[str, Any], message: Message, session: Session) -> Non
 
 
 def check_counts(
-    relay: Relay, log: list[dict[str, Any]], events: list[dict[str, Any]], sent: list[Submitted], upstream: Upstream
+    report: dict[str, Any],
+    log: list[dict[str, Any]],
+    events: list[dict[str, Any]],
+    sent: list[Submitted],
+    upstream: Upstream,
 ) -> None:
     """Compare the forwarder's counts with the lines that it wrote, and with the client's record."""
-    report = observe(relay)
     kinds = collections.Counter(line["event"] for line in log)
     assert (report["unknown_lines"], kinds["unknown"]) == (0, 0)
     assert report["dropped"] == {"stdout": 0, "syslog": 0}
