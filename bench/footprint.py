@@ -1,7 +1,8 @@
-"""What an idle relay occupies: the image's bytes, its processes, their proportional set size. Runs docker; /proc."""
+"""What a relay occupies: the image's bytes, its processes, their proportional set size. Runs docker; /proc."""
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
 from typing import Any, Final
@@ -11,6 +12,7 @@ from bench.start import wait_for_greeting
 from bench.summary import summarize
 
 _ROUNDS: Final = 3
+_MEMORY_SECONDS: Final = 2.0
 _CPU_SECONDS: Final = 60
 """Two of Docker's health checks, and whatever else comes once a minute or more often."""
 
@@ -46,6 +48,29 @@ def measure_idle(subjects: Sequence[Subject], network: Network, idle_seconds: fl
         }
         for name, rounds in samples.items()
     }
+
+
+class Watch(threading.Thread):
+    """Reads a container's memory now and then, and keeps the greatest."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(daemon=True)
+        self._name = name
+        self._is_over = threading.Event()
+        self.most_kib = 0
+        self.most_processes = 0
+
+    def run(self) -> None:
+        """Look until it is over."""
+        while not self._is_over.wait(_MEMORY_SECONDS):
+            processes = list_processes(self._name)
+            self.most_kib = max(self.most_kib, sum(one["pss_kib"] for one in processes))
+            self.most_processes = max(self.most_processes, len(processes))
+
+    def end(self) -> None:
+        """Stop looking."""
+        self._is_over.set()
+        self.join()
 
 
 def list_processes(name: str) -> list[dict[str, Any]]:

@@ -7,6 +7,8 @@ import pathlib
 import re
 from typing import Any, Final
 
+from bench.report import COLUMNS
+
 _ROOT: Final = pathlib.Path(__file__).parents[1]
 _PAGE: Final = _ROOT / "docs" / "performance.md"
 _PICTURE: Final = _ROOT / "docs" / "images" / "deliveries.svg"
@@ -18,15 +20,6 @@ _BURSTS: Final = ("burst-0", "burst-20", "burst-80")
 _COLORS: Final = {
     "bare": "#8a8f98", "authrelay": "#1f6feb", "authrelay-50": "#0b3d91", "exim": "#b7791f", "opensmtpd": "#2f855a",
 }  # fmt: skip
-_COLUMNS: Final = (
-    ("delivered/s", "delivered_per_second"),
-    ("accepted/s", "accepted_per_second"),
-    ("p50 ms", "p50_ms"),
-    ("p95 ms", "p95_ms"),
-    ("p99 ms", "p99_ms"),
-    ("CPU s/1000", "cpu_seconds_per_1000"),
-    ("connections/1000", "connections_per_1000"),
-)
 
 
 def predict(trip_ms: float, connections: float, cpu_seconds_per_1000: float, cores: int = 1) -> float:
@@ -49,11 +42,11 @@ def render_tables(results: dict[str, Any]) -> str:
             f"**{name}**: {scenario['messages']} messages of {scenario['bytes']} bytes, {scenario['sessions']} client "
             f"session{'s' * (scenario['sessions'] > 1)}, {scenario['trip_ms']} ms to the upstream",
             "",
-            "| | " + " | ".join(title for title, _ in _COLUMNS) + " | times bare |",
-            "|---|" + "---:|" * (len(_COLUMNS) + 1),
+            "| | " + " | ".join(title for title, _ in COLUMNS) + " | times bare |",
+            "|---|" + "---:|" * (len(COLUMNS) + 1),
         ]
         for relay, numbers in scenario["relays"].items():
-            cells = [_spread(numbers[key], has_range=key == "delivered_per_second") for _, key in _COLUMNS]
+            cells = [_spread(numbers[key], has_range=key == "delivered_per_second") for _, key in COLUMNS]
             ratio = scenario["over_bare"].get(relay, {}).get("delivered_per_second") or 1
             lines.append(f"| {relay} | " + " | ".join(cells) + f" | {ratio:.2f} |")
         lines.append("")

@@ -9,6 +9,16 @@ START_TARGET: Final = 1.6
 """The most that a start may take, as a multiple of bare Postfix's."""
 HEALTH_TARGET_MS: Final = 100
 
+COLUMNS: Final = (
+    ("delivered/s", "delivered_per_second"),
+    ("accepted/s", "accepted_per_second"),
+    ("p50 ms", "p50_ms"),
+    ("p95 ms", "p95_ms"),
+    ("p99 ms", "p99_ms"),
+    ("CPU s/1000", "cpu_seconds_per_1000"),
+    ("conn/1000", "connections_per_1000"),
+    ("at once", "most_connections"),
+)
 _KINDS: Final = (("first", "first start, fresh volumes"), ("restart", "restart"))
 _FIELDS: Final = (
     ("from_command_ms", "docker start -> 220"),
@@ -88,3 +98,29 @@ def _spread(summary: dict[str, float] | None) -> str:
     if summary is None:
         return "-"
     return f"{summary['median']:.0f} ({summary['least']:.0f}-{summary['greatest']:.0f})"
+
+
+def render_deliveries(results: dict[str, Any]) -> str:
+    """Return the medians as text for a terminal."""
+    lines = []
+    for name, scenario in results["scenarios"].items():
+        lines.append(
+            f"{name}: {scenario['messages']} messages of {scenario['bytes']} bytes, {scenario['sessions']} sessions, "
+            f"{scenario['trip_ms']} ms: medians of {results['rounds']}"
+        )
+        lines.append(f"    {'':<14}" + "".join(f"{title:>13}" for title, _ in COLUMNS) + f"{'over bare':>13}")
+        for relay, numbers in scenario["relays"].items():
+            cells = "".join(
+                f"{numbers[key]['median']:>13.{_choose_digits(numbers[key]['median'])}f}" for _, key in COLUMNS
+            )
+            ratio = scenario["over_bare"].get(relay, {}).get("delivered_per_second")
+            memory = numbers.get("pss_mib")
+            lines.append(
+                f"    {relay:<14}{cells}{ratio or '':>13}"
+                + (f"  {memory['greatest']:.0f} MiB at most" if memory else "")
+            )
+    return "\n".join(lines) + "\n"
+
+
+def _choose_digits(value: float) -> int:
+    return 0 if value >= 100 else 1 if value >= 10 else 2

@@ -1,0 +1,65 @@
+"""What is measured: the kinds of work, and the relays that do it. Runs docker."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Final
+
+from bench.engine import Subject, inspect
+from bench.upstream import UPSTREAM
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """One kind of work."""
+
+    name: str
+    trip_ms: int
+    """Of a round trip to the upstream."""
+    bytes: int
+    sessions: int
+    messages: int
+    recipients: int = 1
+    pause_seconds: float = 0.0
+    relays: tuple[str, ...] = ("bare", "authrelay", "authrelay-50", "exim", "opensmtpd")
+    measures_memory: bool = False
+
+
+SCENARIOS: Final = (
+    Scenario(name="burst-0", trip_ms=0, bytes=4000, sessions=20, messages=2000),
+    Scenario(name="burst-20", trip_ms=20, bytes=4000, sessions=20, messages=2000),
+    Scenario(name="burst-80", trip_ms=80, bytes=4000, sessions=20, messages=1000),
+    Scenario(name="one-0", trip_ms=0, bytes=4000, sessions=1, messages=500),
+    Scenario(name="one-20", trip_ms=20, bytes=4000, sessions=1, messages=500),
+    Scenario(name="100k-0", trip_ms=0, bytes=100_000, sessions=20, messages=500),
+    Scenario(name="100k-20", trip_ms=20, bytes=100_000, sessions=20, messages=500),
+    Scenario(name="5M-0", trip_ms=0, bytes=5_000_000, sessions=20, messages=40),
+    Scenario(name="5M-20", trip_ms=20, bytes=5_000_000, sessions=20, messages=40),
+    Scenario(name="trickle-20", trip_ms=20, bytes=4000, sessions=1, messages=20, pause_seconds=3.0),
+)
+
+
+def make_subjects(image: str) -> dict[str, Subject]:
+    """Return the relays by name."""
+    environment = (
+        ("RELAYHOST", f"[{UPSTREAM}]:587"),
+        ("RELAYHOST_USERNAME", "relay@bench.test"),
+        ("RELAYHOST_PASSWORD", "secret"),
+        ("RELAYHOST_CA_FILE", "/authority/ca.pem"),
+    )
+    own = Subject(
+        name="authrelay",
+        image=str(inspect(image)["Id"]),
+        environment=environment,
+        volumes=("/var/spool/postfix", "/var/lib/authrelay"),
+    )
+    fifty = (*environment, ("RELAYHOST_CONCURRENCY", "50"))
+    subjects = (
+        own,
+        dataclasses.replace(own, name="authrelay-50", environment=fifty),
+        Subject(name="bare", image="authrelay-bench-bare:dev", volumes=("/var/spool/postfix",)),
+        Subject(name="exim", image="authrelay-bench-exim:dev", volumes=("/var/spool/exim4",)),
+        Subject(name="opensmtpd", image="authrelay-bench-opensmtpd:dev", volumes=("/var/spool/smtpd",)),
+    )
+    return {subject.name: subject for subject in subjects}
