@@ -16,7 +16,7 @@ from tests.support.relay import Relay
 from tests.support.upstream import Upstream
 from tests.support.wait import wait_until
 
-ROUNDS = int(os.environ.get("AUTHRELAY_ROUNDS", "6"))
+ROUNDS = int(os.environ.get("AUTHRELAY_ROUNDS", "4"))
 SEED = int(os.environ.get("AUTHRELAY_SEED", "0")) or random.SystemRandom().randrange(1, 2**31)
 
 

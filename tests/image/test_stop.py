@@ -16,7 +16,7 @@ from tests.support.relay import Relay
 from tests.support.upstream import MOCK_IMAGE, Upstream, hang, reply
 from tests.support.wait import wait_until
 
-ROUNDS = int(os.environ.get("AUTHRELAY_ROUNDS", "3"))
+ROUNDS = int(os.environ.get("AUTHRELAY_ROUNDS", "2"))
 """How many stops under load; `make stops` does 100."""
 TEXT = b"Subject: x\r\n\r\nhello\r\n"
 _AT_THE_END = (

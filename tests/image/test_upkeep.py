@@ -302,7 +302,7 @@ def test_session_of_a_withdrawn_password_is_not_used_for_long(
         secrets.rename("next")
         wait_until(partial(is_changed, relay, 1), 15, "it should be in force")
         in_force_at = time.time()
-        load.wait_accepted(len(load.accepted()) + 300, 60)
+        wait_until(lambda: time.time() > in_force_at + 6, 10, "the load should go on")
         accepted = load.end()
     wait_until_delivered(relay)
     assert account(accepted, upstream.messages()) == ([], [])
@@ -312,7 +312,7 @@ def test_session_of_a_withdrawn_password_is_not_used_for_long(
     many = max(len(one.messages) for one in upstream.sessions())
     print(f"{many} messages in one session at most; the old password's was used until {seconds:.1f} s after")
     assert many > 5, "sessions should be used again"
-    assert seconds < 5
+    assert seconds < 3
 
 
 @pytest.fixture(scope="module")

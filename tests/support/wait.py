@@ -8,7 +8,8 @@ from typing import TypeVar
 
 Value = TypeVar("Value")
 
-_POLL_SECONDS = 0.05
+_LEAST_REST_SECONDS = 0.05
+_MOST_REST_SECONDS = 0.5
 
 
 class WaitError(AssertionError):
@@ -18,9 +19,11 @@ class WaitError(AssertionError):
 def wait_until(predicate: Callable[[], Value], timeout_seconds: float, because: str) -> Value:
     """Return the predicate's first truthy value; raise WaitError with `because` and the last value otherwise.
 
-    The predicate is tried once more at the end, so that a slow one is not judged by a stale answer.
+    The predicate is tried once more at the end, so that a slow one is not judged by a stale answer. Most of them run a
+    program in a container, and a machine has few cores: the longer it has lasted, the longer is the next rest.
     """
-    deadline = time.monotonic() + timeout_seconds
+    began = time.monotonic()
+    deadline = began + timeout_seconds
     while True:
         is_last = time.monotonic() >= deadline
         value = predicate()
@@ -28,4 +31,4 @@ def wait_until(predicate: Callable[[], Value], timeout_seconds: float, because: 
             return value
         if is_last:
             raise WaitError(f"{because}: not within {timeout_seconds:g} s; last value {value!r}")
-        time.sleep(_POLL_SECONDS)
+        time.sleep(min(_MOST_REST_SECONDS, max(_LEAST_REST_SECONDS, (time.monotonic() - began) / 8)))
