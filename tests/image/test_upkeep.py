@@ -294,7 +294,7 @@ def test_password_rotates_under_load_without_one_failed_delivery(
 def test_session_of_a_withdrawn_password_is_not_used_for_long(
     engine: Engine, network: Network, relays: Relays, upstream: Upstream
 ) -> None:
-    """Sessions are kept for the next message; those that know the old password end with the reload."""
+    """Sessions are kept for the next message; those that know the old password end after half a minute at most."""
     relay, secrets = start_with_secrets(engine, relays, PASSWORD, allowed=_AT_A_RELOAD)
     upstream.set_accounts({LOGIN: f"{PASSWORD}\nnext"})
     with Load(engine, network, relay.container.name, prefix="x", sessions=10, pause_seconds=0.02) as load:
@@ -302,7 +302,7 @@ def test_session_of_a_withdrawn_password_is_not_used_for_long(
         secrets.rename("next")
         wait_until(partial(is_changed, relay, 1), 15, "it should be in force")
         in_force_at = time.time()
-        wait_until(lambda: time.time() > in_force_at + 6, 10, "the load should go on")
+        wait_until(lambda: time.time() > in_force_at + 36, 45, "the load should go on")
         accepted = load.end()
     wait_until_delivered(relay)
     assert account(accepted, upstream.messages()) == ([], [])
@@ -312,7 +312,7 @@ def test_session_of_a_withdrawn_password_is_not_used_for_long(
     many = max(len(one.messages) for one in upstream.sessions())
     print(f"{many} messages in one session at most; the old password's was used until {seconds:.1f} s after")
     assert many > 5, "sessions should be used again"
-    assert seconds < 3
+    assert seconds < 33
 
 
 @pytest.fixture(scope="module")
