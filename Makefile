@@ -53,7 +53,7 @@ soak: image peers .venv/ready ## mixed mail and one fault after the other for 30
 events: image peers .venv/ready ## 10,000 recipients of every fate, 100,000 lines of a bad day, a million through the forwarder: every one accounted for
 	@AUTHRELAY_RECIPIENTS=$${RECIPIENTS:-10000} AUTHRELAY_LINES=$${LINES:-100000} \
 	  AUTHRELAY_FORWARDED_LINES=$${FORWARDED_LINES:-1000000} \
-	  .venv/bin/python -m pytest tests/image/test_logs.py tests/image/test_log_lines.py -n 0 --capture=no -q
+	  .venv/bin/python -m pytest tests/image/test_logs.py tests/image/test_log_lines.py tests/image/test_forwarder.py -n 0 --capture=no -q
 
 engine: ## a container engine and a base image, nothing else
 	@scripts/engine

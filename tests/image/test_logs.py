@@ -10,10 +10,7 @@ import hmac
 import html
 import json
 import os
-import pathlib
 import random
-import signal
-import time
 from functools import partial
 from typing import Any
 
@@ -21,48 +18,19 @@ import pytest
 
 from tests.image.conftest import LOGIN, Relays
 from tests.support.client import Client
-from tests.support.engine import Engine, Network, run_docker
-from tests.support.load import Load, account, count_queue, is_empty_or_late, wait_until_delivered
+from tests.support.engine import Network
+from tests.support.load import count_queue
 from tests.support.mailing import Order, Submitted, send_mailing
+from tests.support.observing import flush_until_empty, is_tried, observe, read_log_and_counts
 from tests.support.relay import Relay
-from tests.support.schema import find_faults
 from tests.support.status import ask
 from tests.support.upstream import HOSTNAME, Message, Session, Upstream, reply
 from tests.support.wait import wait_until
 
-FORWARDED_LINES = int(os.environ.get("AUTHRELAY_FORWARDED_LINES", "50000"))
 RECIPIENTS = int(os.environ.get("AUTHRELAY_RECIPIENTS", "300"))
 SEED = int(os.environ.get("AUTHRELAY_SEED", "0")) or random.SystemRandom().randrange(1, 2**31)
-SCHEMA = json.loads((pathlib.Path(__file__).parents[2] / "docs" / "log-schema.json").read_text(encoding="utf-8"))
 _LIFETIME_SECONDS = 40 + RECIPIENTS // 40
 """After which what the upstream never takes is returned: longer than it takes to send all and try again."""
-_ASK = "import json; from entrypoint.system.observations import ask_observations; print(json.dumps(ask_observations()))"
-
-
-def observe(relay: Relay, user: str = "authrelay") -> dict[str, Any]:
-    """What the forwarder has counted, as the status service asks it."""
-    shown = relay.container.exec(["/opt/authrelay/bin/python3", "-I", "-c", _ASK], user=user)
-    report: dict[str, Any] = json.loads(shown.text)
-    return report
-
-
-def read_log_and_counts(relay: Relay) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """The log in JSON and the forwarder's counts of one moment: sessions that wait for reuse still come to an end."""
-    deadline = time.monotonic() + 60
-    report: dict[str, Any] = {}
-    while time.monotonic() < deadline:
-        report, log, after = observe(relay), read_log(relay), observe(relay)
-        if report["lines"] == after["lines"]:
-            return log, report
-    raise AssertionError("the log should have come to rest")
-
-
-def read_log(relay: Relay) -> list[dict[str, Any]]:
-    """Every line of a log in JSON, each as the schema says."""
-    lines = [json.loads(line) for line in relay.logs().splitlines()]
-    faults = {fault for line in lines for fault in find_faults(line, SCHEMA)}
-    assert faults == set()
-    return lines
 
 
 def write_orders(chance: random.Random, recipients: int) -> list[Order]:
@@ -130,13 +98,6 @@ def test_events_account_for_every_recipient_as_client_and_upstream_saw_it(
         for container in (client.container, upstream.container)
     )
     check_events(relay, sent, upstream, ours, theirs)
-
-
-def flush_until_empty(relay: Relay) -> bool:
-    """Have everything tried again, and say whether nothing is left after some seconds."""
-    relay.flush()
-    wait_until(partial(is_empty_or_late, relay, time.monotonic() + 3), 30, "time should pass")
-    return not count_queue(relay)
 
 
 def check_events(
@@ -233,21 +194,6 @@ def check_counts(
 TEXT = b"Subject: x\r\n\r\nhello\r\n"
 
 
-def count_lines(relay: Relay) -> int:
-    """How many lines the forwarder has passed on."""
-    return sum(observe(relay)["lines"].values())
-
-
-def has_lines(relay: Relay, count: int) -> bool:
-    """Whether the forwarder has passed on so many."""
-    return count_lines(relay) >= count
-
-
-def has_tried(relay: Relay, before: str) -> bool:
-    """Whether there were deliveries since."""
-    return json.dumps(observe(relay)["deliveries"]) != before
-
-
 HIDDEN = (
     "vera.echo", "otto.plain", "odd, one", "jürgen.müller", "nora.no", "list-bounces", "m.e.s.s.a.g.e", "wanda wrong",
     "pia.pipe", "relay", "zoe.unheard",
@@ -312,115 +258,3 @@ def test_no_local_part_is_found_where_addresses_are_hidden(
         key = relay.exec(["cat", "/var/lib/authrelay/addresses.key"]).text.strip()
         code = hmac.digest(key.encode(), b"vera.echo@example.com", "sha256").hex()[:16]
         assert f"to=<{code}@example.com>" in shown
-
-
-def is_tried(relay: Relay, before: str) -> bool:
-    """Whether there were deliveries since, once all that waits was called for."""
-    relay.flush()
-    time.sleep(0.3)
-    return has_tried(relay, before)
-
-
-def find_forwarder(relay: Relay) -> str:
-    """The process of the forwarder on this machine; empty between one and the next."""
-    lines = run_docker(["top", relay.container.name, "-eo", "pid,args"]).text.splitlines()
-    return next((line.split()[0] for line in lines if "services.forwarder" in line), "")
-
-
-def measure_forwarder(relay: Relay) -> tuple[str, int]:
-    """The process of the forwarder on this machine, and its memory in KiB."""
-    pid = find_forwarder(relay)
-    rollup = pathlib.Path("/proc", pid, "smaps_rollup").read_text()
-    return pid, next(int(row.split()[1]) for row in rollup.splitlines() if row.startswith("Pss:"))
-
-
-# Arguments: how many lines. Messages of a usual day; the client of each twentieth leaves, seldom without a word of it.
-_WRITER = r"""
-import socket, sys
-server = "r.example[192.0.2.25]:587"
-log = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-log.connect("/dev/log")
-count, number = int(sys.argv[1]), 0
-DIGITS = "0123456789BCDFGHJKLMNPQRSTVWXYZbcdfghjklmnpqrstvwxy"
-while count > 0:
-    number += 1
-    rest, name = number, ""
-    for _ in range(6):
-        rest, digit = divmod(rest, 51)
-        name = DIGITS[digit] + name
-    name = "4jZZ" + name + "z" + "BCD"
-    lines = [
-        "smtpd[7]: connect from unknown[192.0.2.7]",
-        "smtpd[7]: %s: client=unknown[192.0.2.7]" % name,
-        "cleanup[8]: %s: message-id=<%d@app.example>" % (name, number),
-        "qmgr[9]: %s: from=<from-%d@example.test>, size=345, nrcpt=1 (queue active)" % (name, number),
-        "smtp[%d]: Verified TLS connection established to %s: TLSv1.3 with cipher X (256/256 bits)"
-        % (number % 30000, server),
-        "smtp[%d]: %s: to=<to-%d@example.com>, relay=%s, delay=0.1, delays=0/0/0.1/0, dsn=2.0.0, "
-        "status=sent (250 2.0.0 Ok: queued as %d)" % (number % 30000, name, number, server, number),
-        "qmgr[9]: %s: removed" % name,
-        "smtpd[7]: disconnect from unknown[192.0.2.7] ehlo=1 mail=1 rcpt=1 data=1 quit=1 commands=5",
-    ]
-    if number % 20 == 0:
-        lines[3:] = ["cleanup[8]: %s: removed (canceled)" % name] if number % 200 else []
-    for line in lines:
-        log.send(b"<22>Nov 23 00:01:02 postfix/" + line.encode())
-        count -= 1
-"""
-
-
-def test_memory_of_the_forwarder_stays_flat(relays: Relays) -> None:
-    """It lives as long as the container: what grows with every line ends in the engine's killing something."""
-    options = ["--log-opt", "max-size=10m", "--log-opt", "max-file=2"]
-    relay = relays.start({"LOG_FORMAT": "json", "LOG_ADDRESSES": "hash"}, arguments=options)
-    python = ["/opt/authrelay/bin/python3", "-I", "-c", _WRITER]
-    began, sizes = time.monotonic(), []
-    for part in range(1, 6):
-        relay.container.exec([*python, str(FORWARDED_LINES // 5)], timeout_seconds=3600)
-        wait_until(partial(has_lines, relay, FORWARDED_LINES // 5 * part), 60, "all should be counted")
-        sizes.append(measure_forwarder(relay)[1])
-    seconds = time.monotonic() - began
-    report = observe(relay)
-    print(f"{FORWARDED_LINES} lines in {seconds:.0f} s: PSS in KiB {sizes}; {report['dropped']}")
-    assert report["unknown_lines"] == 0
-    # The first ones fill the tables, and once the buffer.
-    assert sizes[-1] < sizes[1] + 3000
-
-
-def test_postfix_goes_on_while_the_forwarder_stands_still(
-    relays: Relays, upstream: Upstream, engine: Engine, network: Network
-) -> None:
-    """The lines wait in the socket (net.unix.max_dgram_qlen of compose/relay.yaml), and none of them is lost.
-
-    After some seconds the supervisor ends it; only what it had read and not yet written is gone then.
-    """
-    relay = relays.start({"LOG_FORMAT": "json"}, allowed=["log-forwarder"])
-    with Load(engine, network, relay.container.name, prefix="still", sessions=4, pause_seconds=0.5) as load:
-        load.wait_accepted(20)
-        pid = find_forwarder(relay)
-        os.kill(int(pid), signal.SIGSTOP)
-        before = upstream.count()
-        time.sleep(5)
-        during = upstream.count() - before
-        wait_until(lambda: find_forwarder(relay) not in ("", pid), 10, "the supervisor should have ended it")
-        load.wait_accepted(len(load.accepted()) + 20)
-        accepted = load.end()
-    wait_until_delivered(relay)
-    lost, repeated = account(accepted, upstream.messages())
-    assert (lost, repeated) == ([], [])
-    wait_until(lambda: count_sent_lines(relay) >= len(accepted) - _AT_HAND, 10, "every line should be there")
-    dropped = observe(relay)["dropped"]
-    print(
-        f"{during} delivered while it stood still, {len(accepted)} accepted, {count_sent_lines(relay)} told; {dropped}"
-    )
-    assert during >= 15
-    assert dropped["stdout"] == 0
-
-
-_AT_HAND = 3
-"""Deliveries whose lines the forwarder may have had at hand in the moment in which it was stopped."""
-
-
-def count_sent_lines(relay: Relay) -> int:
-    """How many lines tell that the upstream took a message."""
-    return sum(line["event"] == "attempt" and line["status"] == "sent" for line in read_log(relay))

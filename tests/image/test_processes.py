@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import re
 import resource
-from typing import Any
 
 import pytest
 
@@ -15,7 +12,6 @@ from tests.image.conftest import Relays
 from tests.support.client import Client
 from tests.support.engine import Engine, run_docker
 from tests.support.relay import IMAGE, Relay
-from tests.support.status import ask
 from tests.support.upstream import Upstream, reply
 from tests.support.wait import wait_until
 
@@ -197,21 +193,6 @@ def test_image_byte_code_is_complete_and_unchecked() -> None:
     assert run_docker(program).text == ""
 
 
-def test_forwarder_that_dies_is_started_again_and_loses_nothing(
-    relays: Relays, upstream: Upstream, client: Client
-) -> None:
-    """The log is how an operator sees; its process must not be able to go missing."""
-    relay = relays.start(allowed=["log-forwarder ended"])
-    forwarder = next(pid for pid, (_, _, command) in list_processes(relay).items() if command.endswith("forwarder"))
-    relay.exec(["bash", "-c", f"kill -9 {forwarder}"])
-    client.send(relay.container.name, 25, "a@example.test", ["b@example.com"], TEXT)
-    upstream.wait_messages(1)
-    wait_until(lambda: "status=sent" in relay.logs(), 10, "lines sent while the forwarder was away should arrive")
-    assert "log-forwarder ended (terminated by SIGKILL) and is started again" in relay.logs()
-    connects = re.findall(r"client=unknown", relay.logs())
-    assert len(connects) == 1
-
-
 def test_postfix_that_dies_once_is_started_again(relays: Relays, upstream: Upstream, client: Client) -> None:
     """A killed master is a hiccup, not the end of the container."""
     relay = relays.start(allowed=["postfix ended"])
@@ -265,84 +246,3 @@ def test_log_has_the_time_zone_that_was_asked_for(relays: Relays) -> None:
     """Operators compare logs by the clock on their wall."""
     relay = relays.start({"TZ": "Asia/Kolkata"})
     assert all("+05:30 " in line for line in relay.logs().splitlines())
-
-
-class Output:
-    """A relay's standard output, which is read only when a test asks for it; a context manager."""
-
-    def __init__(self, engine: Engine) -> None:
-        directory = engine.directory()
-        os.mkfifo(directory / "output", 0o666)
-        # Held open from both ends: the relay neither waits for a reader nor learns that there is none.
-        self._pipe = os.open(directory / "output", os.O_RDWR | os.O_NONBLOCK)
-        self.text = b""
-        self.options: dict[str, Any] = {
-            "volumes": {str(directory): "/output"},
-            "arguments": ["--entrypoint", "bash"],
-            "command": ["-c", "exec authrelay run >/output/output"],
-        }
-
-    def __enter__(self) -> Output:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._pipe)
-
-    def has(self, pattern: bytes) -> bool:
-        """Read what there is, and tell whether all that was ever read matches."""
-        with contextlib.suppress(BlockingIOError):
-            while read := os.read(self._pipe, 65536):
-                self.text += read
-        return re.search(pattern, self.text) is not None
-
-
-def test_output_that_nobody_reads_holds_up_neither_mail_nor_restarts_nor_the_stop(
-    engine: Engine, relays: Relays, client: Client, upstream: Upstream
-) -> None:
-    """A log collector that hangs must not become an outage of mail, nor make the engine kill deliveries."""
-    with Output(engine) as output:
-        relay = relays.start(**output.options)
-        write_lines(relay, 3000)
-        forwarder = find_forwarder(relay)
-        relay.container.exec(["bash", "-c", f"kill -9 {forwarder}"], is_privileged=True)
-        wait_until(lambda: find_forwarder(relay) not in (0, forwarder), 15, "the forwarder should be started again")
-        client.send(relay.container.name, 25, "a@example.test", ["b@example.com"], TEXT)
-        assert upstream.wait_messages(1)
-        assert not output.has(b"log-forwarder ended")
-        assert relay.stop(10) == 0
-        assert output.has(rb"WARNING authrelay: 1 log line was dropped, because .*\n(.*\n)*.* stopped; ")
-
-
-def test_number_of_dropped_lines_is_the_truth(engine: Engine, relays: Relays) -> None:
-    """Who misses lines must know how many, and where."""
-    with Output(engine) as output:
-        relay = relays.start(**output.options)
-        write_lines(relay, LINES)
-        wait_until(lambda: output.has(b"lines were dropped"), 30, "what is missing should be told")
-        write_lines(relay, 1)
-        wait_until(lambda: output.has(rb"xx: line 1 (.*\n)*.*xx: line 1 "), 10, "all should be there")
-        missing = LINES + 1 - len(re.findall(rb"xx: line \d+ x", output.text))
-        told = [int(count) for count in re.findall(rb"WARNING authrelay: (\d+) log lines were dropped", output.text)]
-        metric = re.search(r'log_lines_dropped_total\{output="stdout"\} (\S+)', ask(relay, "/metrics").text)
-    print(f"{LINES + 1} lines, {missing} missing, told: {told}, metric: {metric and metric[1]}")
-    assert missing > LINES // 10
-    assert sum(told) == missing
-    assert metric
-    assert float(metric[1]) == missing
-
-
-LINES = 30000
-"""The forwarder's buffer has 20000."""
-
-
-def write_lines(relay: Relay, count: int) -> None:
-    """Log as Postfix does, fast."""
-    line = "import socket; s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); s.connect('/dev/log'); "
-    line += f"[s.send(b'<22>xx: line %d ' % n + b'x' * 90) for n in range(1, {count} + 1)]"
-    relay.exec(["python3", "-c", line])
-
-
-def find_forwarder(relay: Relay) -> int:
-    """The process of the log forwarder in the container; 0 while there is none."""
-    names = {pid: command for pid, (_, _, command) in list_processes(relay).items()}
-    return next((pid for pid, command in names.items() if command.endswith("services.forwarder")), 0)
