@@ -15,7 +15,7 @@ from bench.health import measure_health
 from bench.machine import describe_machine
 from bench.report import render_report
 from bench.start import NoGreetingError, measure_starts
-from bench.steps import measure_steps
+from bench.steps import measure_imports, measure_steps
 from bench.summary import divide
 
 _HERE: Final = pathlib.Path(__file__).parent
@@ -76,6 +76,7 @@ def measure(image: str, base: str, rounds: int, idle_seconds: float) -> dict[str
         "health": health,
         "idle": idle,
         "steps_ms": measure_steps(own, rounds),
+        "imports": measure_imports(own.image, rounds),
         "starts": starts,
     }
 
