@@ -224,5 +224,6 @@ def repair_queue() -> list[str]:
     remarks += finish_command(start_command(("postsuper",)))
     damaged = list_directory(f"{paths.QUEUE}/corrupt")
     if damaged:
-        remarks.append(f"{len(damaged)} damaged messages lie in {paths.QUEUE}/corrupt: Postfix could not read them")
+        lie, them = ("message lies", "it") if len(damaged) == 1 else ("messages lie", "them")
+        remarks.append(f"{len(damaged)} damaged {lie} in {paths.QUEUE}/corrupt: Postfix could not read {them}")
     return remarks

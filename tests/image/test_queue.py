@@ -62,11 +62,14 @@ def test_queue_that_was_copied_gets_its_file_names_back(
         client.send(first.container.name, 25, "a@example.test", ["b@example.com"], TEXT)
     wait_until(lambda: [entry["queue_name"] for entry in first.queue()] == ["deferred"] * 3, 20, "three should wait")
     # A file more before them, so that no inode fits by chance.
-    copying = "touch /copy/x && cp -a /var/spool/postfix/. /copy && rm /copy/x"
+    copying = "touch /copy/x && cp -a /var/spool/postfix/. /copy && rm /copy/x && echo y >/copy/corrupt/4bZ5pY3XxYz1B"
     first.container.exec(["bash", "-c", copying], is_privileged=True)
     first.stop()
     upstream.mend()
-    second = relays.start(volumes={copy: "/var/spool/postfix"}, allowed=["postsuper: "])
+    damaged = "1 damaged message lies in /var/spool/postfix/corrupt: Postfix could not read it"
+    said = ["postsuper: ", damaged, "belonged to another user"]
+    second = relays.start(volumes={copy: "/var/spool/postfix"}, allowed=said)
+    assert f"WARNING authrelay: {damaged}" in second.logs()
     second.flush()
     upstream.wait_messages(3)
     second.wait_queue(0)
