@@ -35,12 +35,18 @@ class Capacity:
     """How much more memory even the least number needs."""
 
 
+def choose_process_limit(settings: Settings) -> str:
+    """Return how many smtp(8) there may be (master(5) maxproc): Postfix's own number, unless more were asked for."""
+    wanted = settings.relayhost_concurrency or _DELIVERIES
+    return str(wanted) if wanted > _MOST_PROCESSES else "-"
+
+
 def choose_capacity(settings: Settings, memory_bytes: int | None) -> Capacity:
     """Return what fits: Postfix's own numbers where memory is not limited."""
     if memory_bytes is None:
         return Capacity(sessions=_MOST_PROCESSES, sessions_of_one=_MOST_FOR_ONE)
     ports = len(settings.listen_ports)
-    deliveries = min(settings.relayhost_concurrency or _DELIVERIES, _MOST_PROCESSES)
+    deliveries = settings.relayhost_concurrency or _DELIVERIES
     needed = _FIXED_BYTES + _DELIVERY_BYTES * deliveries
     fitting = (memory_bytes - needed) // (_SESSION_BYTES * ports)
     sessions = max(_LEAST_SESSIONS, min(_MOST_PROCESSES, fitting))

@@ -11,7 +11,7 @@ from entrypoint import paths
 from entrypoint.config.settings import Settings
 from entrypoint.config.tls import TlsLevel
 from entrypoint.config.values import LOOPBACK_ONLY, Endpoint
-from entrypoint.plan.capacity import choose_capacity
+from entrypoint.plan.capacity import choose_capacity, choose_process_limit
 from entrypoint.plan.files import Facts, Plan, PlannedFile
 from entrypoint.plan.networks import (
     choose_excluded_gateways,
@@ -45,7 +45,13 @@ def compute_plan(settings: Settings, facts: Facts, templates: str = paths.TEMPLA
         PlannedFile(
             path=f"{paths.POSTFIX_CONFIG}/master.cf",
             text=render_template(
-                templates, "master.cf", {"listeners": _name_listeners(settings), "sessions": f"{sessions:<7}"}
+                templates,
+                "master.cf",
+                {
+                    "listeners": _name_listeners(settings),
+                    "sessions": f"{sessions:<7}",
+                    "deliveries": f"{choose_process_limit(settings):<7}",
+                },
             ),
         ),
         PlannedFile(path=_STATUS_FILTER, text=render_template(templates, "not_about_the_message", {})),

@@ -24,6 +24,7 @@ RELAYHOST = {"RELAYHOST": "smtp.example.com"}
         (192, {}, 12, 10),
         (192, {"LISTEN_PORTS": "25"}, 24, 20),
         (192, {"RELAYHOST_CONCURRENCY": "5"}, 22, 18),
+        (1024, {"RELAYHOST_CONCURRENCY": "200"}, 52, 42),
         (256, {}, 25, 20),
         (512, {}, 76, 50),
         (64, {}, 4, 2),
@@ -62,6 +63,16 @@ def test_both_numbers_are_in_force() -> None:
     assert listeners == [("25", "12"), ("587", "12")]
     assert read_main_cf(plan)["smtpd_client_connection_count_limit"] == "10"
     assert read_main_cf(plan)["smtpd_client_event_limit_exceptions"] == ""
+
+
+@pytest.mark.parametrize(
+    ("concurrency", "limit"),
+    [({}, "-"), ({"RELAYHOST_CONCURRENCY": "100"}, "-"), ({"RELAYHOST_CONCURRENCY": "200"}, "200")],
+)
+def test_there_are_as_many_deliveries_as_were_asked_for(concurrency: dict[str, str], limit: str) -> None:
+    """Postfix's hundred processes would be the silent limit of a setting that may be a thousand."""
+    plan = plan_for({**RELAYHOST, **concurrency})
+    assert re.findall(r"(?m)^smtp +unix .* (\S+) +smtp$", find_text(plan, "master.cf")) == [limit]
 
 
 @pytest.mark.parametrize(
