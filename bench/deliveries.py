@@ -31,10 +31,10 @@ from bench.engine import (
 from bench.footprint import Watch
 from bench.machine import describe_machine
 from bench.report import render_deliveries
-from bench.scenarios import SCENARIOS, Scenario, make_subjects
+from bench.scenarios import CURVES, SCENARIOS, Scenario, make_subjects
 from bench.start import wait_for_greeting
 from bench.summary import divide, summarize
-from bench.upstream import PEER_IMAGE, make_authority, make_upstream
+from bench.upstream import PEER_IMAGE, make_authority, make_upstream, measure_fsync
 
 _HERE: Final = pathlib.Path(__file__).parent
 _IMAGES: Final = ("bare", "exim", "opensmtpd", "peer")
@@ -60,6 +60,8 @@ def measure(subject: Subject, scenario: Scenario, authority: str, cores: tuple[s
             watch.start()
             stack.callback(watch.end)
         before, upstream_before = read_cpu_seconds(relay), upstream.cpu_seconds
+        if scenario.is_backlog:
+            upstream.leave()
         words = (scenario.sessions, scenario.messages, scenario.bytes, scenario.recipients, scenario.pause_seconds)
         told = json.loads(
             run_docker(
@@ -67,9 +69,14 @@ def measure(subject: Subject, scenario: Scenario, authority: str, cores: tuple[s
                 "python3", "/opt/bench/client.py", "relay", *map(str, words),
             )
         )  # fmt: skip
+        began_at = min(began for _, began, _ in told["accepted"])
+        if scenario.is_backlog:
+            upstream.come_back()
+            before, began_at = read_cpu_seconds(relay), time.time()
+            run_docker("exec", relay, "postqueue", "-f")
         give_up = time.monotonic() + _GIVE_UP_SECONDS
         upstream.look()
-        while len(upstream.taken) < scenario.messages:
+        while len(upstream.taken) + upstream.repeated < scenario.transactions:
             if time.monotonic() > give_up:
                 raise EngineError(
                     f"{subject.name}, {scenario.name}: {len(upstream.taken)} of {scenario.messages} arrived\n"
@@ -79,25 +86,32 @@ def measure(subject: Subject, scenario: Scenario, authority: str, cores: tuple[s
             upstream.look()
         cpu = read_cpu_seconds(relay) - before
         return {
-            **summarize_run(told["accepted"], upstream.taken),
+            **summarize_run(told["accepted"], upstream.taken, began_at),
             "cpu_seconds_per_1000": cpu / scenario.messages * 1000,
             "connections_per_1000": upstream.connections / scenario.messages * 1000,
             "most_connections": upstream.most,
-            "repeated": upstream.repeated,
+            "repeated": upstream.repeated + scenario.messages - scenario.transactions,
             "upstream_cpu_seconds": upstream.cpu_seconds - upstream_before,
             "client_cpu_seconds": told["cpu"],
             **({"pss_mib": watch.most_kib / 1024, "processes": watch.most_processes} if watch.most_kib else {}),
         }
 
 
-def summarize_run(accepted: Sequence[tuple[int, float, float]], taken: dict[int, float]) -> dict[str, float]:
-    """Return rates and latencies of one run: from the first MAIL to the last 250 of either side."""
-    began_at = min(began for _, began, _ in accepted)
+def summarize_run(
+    accepted: Sequence[tuple[int, float, float]], taken: dict[int, float], began_at: float
+) -> dict[str, float]:
+    """Return rates and latencies of one run, from when it began to the last 250 of either side."""
+    first_at = min(began for _, began, _ in accepted)
+    times = sorted(taken.values())
+    quarter = max(1, len(times) // 4)
     waits = sorted(max(0.0, taken[number] - at) * 1000 for number, _, at in accepted)
     return {
-        "seconds": max(taken.values()) - began_at,
-        "accepted_per_second": len(accepted) / (max(at for _, _, at in accepted) - began_at),
-        "delivered_per_second": len(accepted) / (max(taken.values()) - began_at),
+        "seconds": times[-1] - began_at,
+        "accepted_per_second": len(accepted) / (max(at for _, _, at in accepted) - first_at),
+        "delivered_per_second": len(accepted) / (times[-1] - began_at),
+        "last_quarter_per_second": quarter / max(0.001, times[-1] - times[-quarter - 1])
+        if len(times) > quarter
+        else 0.0,
         **{f"p{share}_ms": waits[math.ceil(len(waits) * share / 100) - 1] for share in (50, 95, 99)},
     }
 
@@ -107,7 +121,7 @@ def measure_all(image: str, base: str, rounds: int, scenarios: Sequence[Scenario
     for name in _IMAGES:
         build_image(f"authrelay-bench-{name}:dev", str(_HERE / name), base)
     subjects = make_subjects(image)
-    machine = describe_machine()
+    machine = {**describe_machine(), "fsync": measure_fsync()}
     last = (os.cpu_count() or 1) - 1
     cores = ("0", str(min(1, last)))
     samples: dict[str, dict[str, list[dict[str, Any]]]] = {}
@@ -155,11 +169,13 @@ def main() -> int:
     parser.add_argument("--image", default="authrelay:dev", help="the image to measure (authrelay:dev)")
     parser.add_argument("--base", default=os.environ.get("BASE_IMAGE") or "localhost/authrelay-base:trixie-slim")
     parser.add_argument("--rounds", type=int, default=3, help="how often each is measured (3)")
+    parser.add_argument("--curves", action="store_true", help="how cost grows, in place of the comparison")
     parser.add_argument("--only", default="", help="scenarios, with commas (all)")
     parser.add_argument("--relays", default="", help="which ones, with commas (all)")
-    parser.add_argument("--name", default="deliveries", help="results/NAME.json (deliveries)")
+    parser.add_argument("--name", default="", help="results/NAME.json (deliveries, curves)")
     options = parser.parse_args()
-    wanted = [one for one in SCENARIOS if not options.only or one.name in options.only.split(",")]
+    scenarios = CURVES if options.curves else SCENARIOS
+    wanted = [one for one in scenarios if not options.only or one.name in options.only.split(",")]
     if options.relays:
         chosen = tuple(options.relays.split(","))
         wanted = [dataclasses.replace(one, relays=chosen) for one in wanted]
@@ -168,7 +184,7 @@ def main() -> int:
     except EngineError as error:
         sys.stderr.write(f"bench: {error}\n")
         return 1
-    path = _HERE / "results" / f"{options.name}.json"
+    path = _HERE / "results" / f"{options.name or ('curves' if options.curves else 'deliveries')}.json"
     path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     sys.stdout.write(render_deliveries(results))
     return 0

@@ -1,4 +1,4 @@
-"""`python -m bench.page`: writes the figures of docs/performance.md, and its picture, anew from bench/results. Disk."""
+"""`python -m bench.page`: writes the figures of docs/performance.md, and its pictures, from bench/results. Disk."""
 
 from __future__ import annotations
 
@@ -7,36 +7,31 @@ import pathlib
 import re
 from typing import Any, Final
 
+from bench.plots import BURSTS, CURVES, draw_bars, draw_curves, select_points
 from bench.report import COLUMNS
 
 _ROOT: Final = pathlib.Path(__file__).parents[1]
 _PAGE: Final = _ROOT / "docs" / "performance.md"
-_PICTURE: Final = _ROOT / "docs" / "images" / "deliveries.svg"
+_RESULTS: Final = _ROOT / "bench" / "results"
+_PICTURES: Final = _ROOT / "docs" / "images"
 _BEGIN: Final = "<!-- figures: python -m bench.page -->\n"
 _END: Final = "<!-- end of figures -->\n"
+_BEGIN_CURVES: Final = "<!-- curves: python -m bench.page -->\n"
+_END_CURVES: Final = "<!-- end of curves -->\n"
 _TRIPS: Final = 3
 """Round trips of a message in a session that goes on: RSET; MAIL, RCPT and DATA in one; the content."""
-_BURSTS: Final = ("burst-0", "burst-20", "burst-80")
-_COLORS: Final = {
-    "bare": "#8a8f98", "authrelay": "#1f6feb", "authrelay-50": "#0b3d91", "exim": "#b7791f", "opensmtpd": "#2f855a",
-}  # fmt: skip
 
 
-def predict(trip_ms: float, connections: float, cpu_seconds_per_1000: float, cores: int = 1) -> float:
-    """Return messages a second: what the connections allow, or what the cores do."""
+def predict(trip_ms: float, connections: float, cpu_seconds_per_1000: float, fsyncs: float, cores: int = 1) -> float:
+    """Return messages a second: what the connections allow, or what the cores do, or the disk (fsync(2) a second)."""
     by_cpu = cores * 1000 / cpu_seconds_per_1000
     by_trips = connections / (_TRIPS * trip_ms / 1000 + cpu_seconds_per_1000 / 1000)
-    return min(by_cpu, by_trips)
+    return min(by_cpu, by_trips, fsyncs)
 
 
 def render_tables(results: dict[str, Any]) -> str:
     """Return the tables in Markdown."""
-    machine = results["machine"]
-    lines = [
-        f"{machine['cores']} cores ({machine['processor']}), {machine['memory']}, Linux {machine['kernel']}, Docker "
-        f"{machine['engine']} on {machine['storage']}; medians of {results['rounds']}, least and greatest in brackets.",
-        "",
-    ]
+    lines = [_describe_machine(results), ""]
     for name, scenario in results["scenarios"].items():
         lines += [
             f"**{name}**: {scenario['messages']} messages of {scenario['bytes']} bytes, {scenario['sessions']} client "
@@ -50,14 +45,18 @@ def render_tables(results: dict[str, Any]) -> str:
             ratio = scenario["over_bare"].get(relay, {}).get("delivered_per_second") or 1
             lines.append(f"| {relay} | " + " | ".join(cells) + f" | {ratio:.2f} |")
         lines.append("")
-    lines += ["| | round trip | connections | model, messages/s | measured |", "|---|---:|---:|---:|---:|"]
-    for name in _BURSTS:
+    fsyncs = results["machine"]["fsync"]["twenty_per_second"]
+    lines += [
+        "| | round trip | connections | model, messages/s | measured, last quarter | measured, whole burst |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for name in BURSTS:
         for relay in ("authrelay", "authrelay-50"):
             if numbers := results["scenarios"].get(name, {}).get("relays", {}).get(relay):
                 trip, most = results["scenarios"][name]["trip_ms"], numbers["most_connections"]["median"]
-                model = predict(trip, most, numbers["cpu_seconds_per_1000"]["median"])
-                measured = numbers["delivered_per_second"]["median"]
-                lines.append(f"| {relay} | {trip} ms | {most:.0f} | {model:.0f} | {measured:.0f} |")
+                model = predict(trip, most, numbers["cpu_seconds_per_1000"]["median"], fsyncs)
+                end, whole = (numbers[key]["median"] for key in ("last_quarter_per_second", "delivered_per_second"))
+                lines.append(f"| {relay} | {trip} ms | {most:.0f} | {model:.0f} | {end:.0f} | {whole:.0f} |")
     return "\n".join(lines) + "\n\n"
 
 
@@ -70,45 +69,53 @@ def _round(value: float) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
-def draw_bars(results: dict[str, Any]) -> str:
-    """Return an SVG: messages delivered a second by each relay, at each distance."""
-    bars, top, labels = [], 24, []
-    most = max(
-        numbers["delivered_per_second"]["median"]
-        for name in _BURSTS
-        if name in results["scenarios"]
-        for numbers in results["scenarios"][name]["relays"].values()
-    )
-    for name in _BURSTS:
-        if (scenario := results["scenarios"].get(name)) is None:
+def render_curves(results: dict[str, Any]) -> str:
+    """Return the tables of what grows, in Markdown."""
+    lines = [_describe_machine(results), ""]
+    for kind, title in CURVES.items():
+        points = select_points(results, kind)
+        if not points:
             continue
-        labels.append(f'<text x="8" y="{top}" font-weight="bold">{scenario["trip_ms"]} ms to the upstream</text>')
-        top += 8
-        for relay, color in _COLORS.items():
-            if (numbers := scenario["relays"].get(relay)) is None:
-                continue
-            value = numbers["delivered_per_second"]["median"]
-            width = round(430 * value / most, 1)
-            bars.append(f'<rect x="120" y="{top}" width="{width}" height="16" fill="{color}"/>')
-            labels.append(f'<text x="112" y="{top + 13}" text-anchor="end">{relay}</text>')
-            labels.append(f'<text x="{126 + width}" y="{top + 13}">{value:.0f}</text>')
-            top += 20
-        top += 26
+        lines += [
+            f"| {title} | messages | seconds | messages/s | of its last quarter | CPU s/1000 | at once | PSS MiB |",
+            "|---:|" + "---:|" * 7,
+        ]
+        for count, messages, numbers in points:
+            keys = (
+                *("seconds", "delivered_per_second", "last_quarter_per_second", "cpu_seconds_per_1000"),
+                *("most_connections", "pss_mib"),
+            )
+            cells = (_round(numbers[key]["median"]) if numbers.get(key) else "-" for key in keys)
+            lines.append(f"| {count} | {messages} | " + " | ".join(cells) + " |")
+        lines.append("")
+    return "\n".join(lines) + "\n"
+
+
+def _describe_machine(results: dict[str, Any]) -> str:
+    machine = results["machine"]
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 620 {top - 20}" font-family="sans-serif" font-size="12" '
-        'role="img" aria-label="Messages delivered a second">\n'
-        f'<rect width="620" height="{top - 20}" fill="#fff"/>\n' + "\n".join(bars + labels) + "\n</svg>\n"
+        f"{machine['cores']} cores ({machine['processor']}), {machine['memory']}, Linux {machine['kernel']}, Docker "
+        f"{machine['engine']} on {machine['storage']}; fsync(2) of 4 kB on a volume {machine['fsync']['ms']:.2f} ms, "
+        f"{machine['fsync']['twenty_per_second']} a second by twenty at once; medians of {results['rounds']}, "
+        "least and greatest in brackets."
     )
 
 
 def main() -> None:
-    """Write both."""
-    results = json.loads((_ROOT / "bench" / "results" / "deliveries.json").read_text(encoding="utf-8"))
+    """Write all of it."""
+    results, curves = (
+        json.loads((_RESULTS / f"{name}.json").read_text(encoding="utf-8")) for name in ("deliveries", "curves")
+    )
     page = _PAGE.read_text(encoding="utf-8")
-    pattern = f"(?s){re.escape(_BEGIN)}.*{re.escape(_END)}"
-    figures = f"{_BEGIN}\n{render_tables(results)}{_END}"
-    _PAGE.write_text(re.sub(pattern, lambda _: figures, page), encoding="utf-8")
-    _PICTURE.write_text(draw_bars(results), encoding="utf-8")
+    for begin, end, figures in (
+        (_BEGIN, _END, f"\n{render_tables(results)}"),
+        (_BEGIN_CURVES, _END_CURVES, f"\n{render_curves(curves)}"),
+    ):
+        pattern = f"(?s){re.escape(begin)}.*{re.escape(end)}"
+        page = re.sub(pattern, lambda _, text=f"{begin}{figures}{end}": text, page)  # type: ignore[misc]
+    _PAGE.write_text(page, encoding="utf-8")
+    (_PICTURES / "deliveries.svg").write_text(draw_bars(results), encoding="utf-8")
+    (_PICTURES / "curves.svg").write_text(draw_curves(curves), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Final
 
 from bench.engine import Subject, inspect
 from bench.upstream import UPSTREAM
+
+_MOST_RECIPIENTS: Final = 50
+"""Of one transaction: postconf(5) default_destination_recipient_limit."""
+_OWN: Final = ("authrelay",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +29,13 @@ class Scenario:
     pause_seconds: float = 0.0
     relays: tuple[str, ...] = ("bare", "authrelay", "authrelay-50", "exim", "opensmtpd")
     measures_memory: bool = False
+    is_backlog: bool = False
+    """Whether the upstream is away until everything is queued, and the time is counted from then."""
+
+    @property
+    def transactions(self) -> int:
+        """How many times the upstream takes a message: each to some of the recipients."""
+        return self.messages * math.ceil(self.recipients / _MOST_RECIPIENTS)
 
 
 SCENARIOS: Final = (
@@ -37,7 +49,35 @@ SCENARIOS: Final = (
     Scenario(name="5M-0", trip_ms=0, bytes=5_000_000, sessions=20, messages=40),
     Scenario(name="5M-20", trip_ms=20, bytes=5_000_000, sessions=20, messages=40),
     Scenario(name="trickle-20", trip_ms=20, bytes=4000, sessions=1, messages=20, pause_seconds=3.0),
+    # The upstream is so far away that nearly all of them are queued at one time.
+    Scenario(
+        name="queue-10000", trip_ms=80, bytes=4000, sessions=20, messages=10000, relays=_OWN, measures_memory=True
+    ),
 )
+CURVES: Final = (
+    *(
+        Scenario(
+            name=f"backlog-{count}", trip_ms=0, bytes=4000, sessions=20, messages=count,
+            relays=_OWN, measures_memory=True, is_backlog=True,
+        )
+        for count in (100, 1000, 10_000, 100_000)
+    ),
+    *(
+        Scenario(
+            name=f"recipients-{count}", trip_ms=20, bytes=4000, sessions=4, messages=max(4, 2000 // count),
+            recipients=count, relays=_OWN, measures_memory=True,
+        )
+        for count in (1, 10, 100, 1000)
+    ),
+    *(
+        Scenario(
+            name=f"connections-{count}", trip_ms=80, bytes=4000, sessions=20, messages=min(4000, 200 * count),
+            relays=(f"authrelay-{count}",), measures_memory=True,
+        )
+        for count in (1, 5, 20, 50, 100, 200)
+    ),
+)  # fmt: skip
+"""How cost grows with the work."""
 
 
 def make_subjects(image: str) -> dict[str, Subject]:
@@ -54,10 +94,14 @@ def make_subjects(image: str) -> dict[str, Subject]:
         environment=environment,
         volumes=("/var/spool/postfix", "/var/lib/authrelay"),
     )
-    fifty = (*environment, ("RELAYHOST_CONCURRENCY", "50"))
     subjects = (
         own,
-        dataclasses.replace(own, name="authrelay-50", environment=fifty),
+        *(
+            dataclasses.replace(
+                own, name=f"authrelay-{count}", environment=(*environment, ("RELAYHOST_CONCURRENCY", str(count)))
+            )
+            for count in (1, 5, 20, 50, 100, 200)
+        ),
         Subject(name="bare", image="authrelay-bench-bare:dev", volumes=("/var/spool/postfix",)),
         Subject(name="exim", image="authrelay-bench-exim:dev", volumes=("/var/spool/exim4",)),
         Subject(name="opensmtpd", image="authrelay-bench-opensmtpd:dev", volumes=("/var/spool/smtpd",)),

@@ -96,6 +96,7 @@ def test_this_test_can_see_duplicates(engine: Engine, network: Network, relays: 
     wait_until(lambda: relay.banner().startswith("220"), 30, "the supervisor should start it again")
     wait_until_delivered(relay)
     lost, repeated = account(accepted, upstream.messages())
+    print(f"plain TERM to master once: {len(accepted)} accepted, {len(lost)} lost, {len(repeated)} repeated")
     assert lost == []
     assert repeated
     relays.made.remove(relay)
