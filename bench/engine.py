@@ -45,6 +45,8 @@ class Subject:
     environment: tuple[tuple[str, str], ...] = ()
     volumes: tuple[str, ...] = ()
     """Paths that get a fresh volume in every container."""
+    options: tuple[str, ...] = ()
+    """Of `docker create`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +91,7 @@ def make_container(subject: Subject, network: Network, *options: str) -> Iterato
     volumes = [f"--volume={path}" for path in subject.volumes]
     run_docker(
         "create", "--name", name, "--label", LABEL, "--network", network.name, "--ip", network.address,
-        "--hostname", "relay.bench.test", *variables, *volumes, *options, subject.image,
+        "--hostname", "relay.bench.test", *variables, *volumes, *subject.options, *options, subject.image,
     )  # fmt: skip
     try:
         yield name

@@ -42,8 +42,9 @@ def render_tables(results: dict[str, Any]) -> str:
         ]
         for relay, numbers in scenario["relays"].items():
             cells = [_spread(numbers[key], has_range=key == "delivered_per_second") for _, key in COLUMNS]
-            ratio = scenario["over_bare"].get(relay, {}).get("delivered_per_second") or 1
-            lines.append(f"| {relay} | " + " | ".join(cells) + f" | {ratio:.2f} |")
+            ratio = scenario["over_bare"].get(relay, {}).get("delivered_per_second")
+            shown = f"{ratio:.2f}" if ratio else "1" if relay == "bare" else "-"
+            lines.append(f"| {relay} | " + " | ".join(cells) + f" | {shown} |")
         lines.append("")
     fsyncs = results["machine"]["fsync"]["twenty_per_second"]
     lines += [

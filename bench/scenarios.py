@@ -49,11 +49,16 @@ SCENARIOS: Final = (
     Scenario(name="5M-0", trip_ms=0, bytes=5_000_000, sessions=20, messages=40),
     Scenario(name="5M-20", trip_ms=20, bytes=5_000_000, sessions=20, messages=40),
     Scenario(name="trickle-20", trip_ms=20, bytes=4000, sessions=1, messages=20, pause_seconds=3.0),
+    # What some settings cost or gain.
+    Scenario(
+        name="settings-20", trip_ms=20, bytes=4000, sessions=20, messages=2000,
+        relays=("authrelay", "authrelay-json", "authrelay-tls2", "authrelay-no-reuse", "authrelay-tmpfs"),
+    ),
     # The upstream is so far away that nearly all of them are queued at one time.
     Scenario(
         name="queue-10000", trip_ms=80, bytes=4000, sessions=20, messages=10000, relays=_OWN, measures_memory=True
     ),
-)
+)  # fmt: skip
 CURVES: Final = (
     *(
         Scenario(
@@ -101,6 +106,19 @@ def make_subjects(image: str) -> dict[str, Subject]:
                 own, name=f"authrelay-{count}", environment=(*environment, ("RELAYHOST_CONCURRENCY", str(count)))
             )
             for count in (1, 5, 20, 50, 100, 200)
+        ),
+        dataclasses.replace(
+            own,
+            name="authrelay-json",
+            environment=(*environment, ("LOG_FORMAT", "json"), ("LOG_ADDRESSES", "hash")),
+        ),
+        dataclasses.replace(own, name="authrelay-tls2", environment=(*environment, ("TLS_LOG_LEVEL", "2"))),
+        dataclasses.replace(
+            own, name="authrelay-no-reuse", environment=(*environment, ("POSTFIX_smtp_tls_connection_reuse", "no"))
+        ),
+        # Nothing of it is safe: what the disk costs.
+        dataclasses.replace(
+            own, name="authrelay-tmpfs", volumes=("/var/lib/authrelay",), options=("--tmpfs=/var/spool/postfix",)
         ),
         Subject(name="bare", image="authrelay-bench-bare:dev", volumes=("/var/spool/postfix",)),
         Subject(name="exim", image="authrelay-bench-exim:dev", volumes=("/var/spool/exim4",)),
