@@ -42,6 +42,8 @@ _GIVE_UP_SECONDS: Final = 900.0
 _SETTLING_SECONDS: Final = 4.0
 """Until authrelay has tried its upstream once, and everybody has come to rest."""
 _POLL_SECONDS: Final = 0.5
+_QUEUE_LENGTH: Final = "--sysctl=net.unix.max_dgram_qlen=1000"
+"""As compose/relay.yaml has it; for all of them."""
 
 
 def measure(subject: Subject, scenario: Scenario, authority: str, cores: tuple[str, str]) -> dict[str, Any]:
@@ -49,7 +51,10 @@ def measure(subject: Subject, scenario: Scenario, authority: str, cores: tuple[s
     with ExitStack() as stack:
         network = stack.enter_context(make_network())
         upstream = stack.enter_context(make_upstream(network, authority, scenario.trip_ms, cores[1]))
-        options = (f"--cpuset-cpus={cores[0]}", f"--volume={authority}:/authority:ro", "--network-alias=relay")
+        options = (
+            *(f"--cpuset-cpus={cores[0]}", f"--volume={authority}:/authority:ro", "--network-alias=relay"),
+            _QUEUE_LENGTH,
+        )
         relay = stack.enter_context(make_container(subject, network, *options))
         run_docker("start", relay)
         wait_for_greeting(network.address, must_be_refused=False)

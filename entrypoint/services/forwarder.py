@@ -15,7 +15,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from entrypoint import paths
@@ -24,6 +24,7 @@ from entrypoint.journal.forms import Form
 from entrypoint.services.intake import Intake, Output
 from entrypoint.services.observations import Observations
 from entrypoint.services.tap import Tap
+from entrypoint.system.files import read_text
 from entrypoint.system.log import describe_drops, parse_copy, render_own_line, take_early_copies
 
 if TYPE_CHECKING:
@@ -33,15 +34,34 @@ _MOST_LINES: Final = 20000
 """About 3 MB: ten seconds of the fastest relay, while whatever reads our output does not."""
 _MOST_AT_ONCE: Final = 500
 """So that a full buffer is not copied as a whole, which would cost its size twice more."""
-_GATHERING_SECONDS: Final = 0.005
+_GATHERING_SECONDS: Final = 0.05
 """Lines that come close after one another are written with one call: waking up for each costs as much as reading it."""
+_REST_SECONDS: Final = 0.01
+_LONG_QUEUE: Final = 500
+"""Where the kernel holds so many lines for us (net.unix.max_dgram_qlen), those that come close after one another are
+read together, too: nobody waits for us meanwhile. With the kernel's own ten every daemon that logs would."""
 _MAX_DATAGRAM_BYTES: Final = 65536
+_QUEUE_LENGTH: Final = "/proc/sys/net/unix/max_dgram_qlen"
 
 
 def read_probe_sources() -> frozenset[str]:
     """Return the addresses that `authrelay health` connects from."""
     with open(paths.LISTENERS, encoding="utf-8") as file:
         return frozenset(source for _, _, source in json.load(file))
+
+
+def receive(log: socket.socket, rest_seconds: float) -> Iterator[bytes]:
+    """Yield datagrams as they come; when the socket does not block any more, what is left, and end."""
+    while True:
+        try:
+            yield log.recv(_MAX_DATAGRAM_BYTES)
+            if rest_seconds:
+                time.sleep(rest_seconds)
+            while rest_seconds:
+                yield log.recv(_MAX_DATAGRAM_BYTES, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            if not log.getblocking():
+                return
 
 
 class Forwarder:
@@ -163,11 +183,8 @@ def main() -> None:
 
     signal.signal(signal.SIGTERM, stop)
     log.setblocking(True)
-    while True:
-        try:
-            datagram = log.recv(_MAX_DATAGRAM_BYTES)
-        except BlockingIOError:
-            break
+    has_room = int(read_text(_QUEUE_LENGTH) or 0) >= _LONG_QUEUE
+    for datagram in receive(log, _REST_SECONDS if has_room else 0.0):
         at = time.time()
         if copy := parse_copy(datagram):  # it is on standard output already
             if sender:

@@ -193,6 +193,19 @@ def test_image_byte_code_is_complete_and_unchecked() -> None:
     assert run_docker(program).text == ""
 
 
+def test_deliveries_go_before_intake(relays: Relays, upstream: Upstream, client: Client) -> None:
+    """Where the processor is short, a burst must not wait in the queue until all of it is taken (nice(1))."""
+    relay = relays.start()
+    client.send(relay.container.name, 25, "a@example.test", ["b@example.com"], TEXT)
+    upstream.wait_messages(1)
+    # After the name in parentheses, the 17th field is the nice value (proc(5) stat).
+    fields = r"s/^[0-9]+ \((.*)\) ([^ ]+ ){16}([^ ]+) .*/\1 \3/"
+    lines = relay.exec(["bash", "-c", 'sed -E "$0" /proc/[0-9]*/stat 2>&1; true', fields]).text.splitlines()
+    found = dict(line.rsplit(" ", 1) for line in lines)
+    expected = {"smtpd": "5", "cleanup": "5", "master": "0", "qmgr": "0", "smtp": "0", "tlsproxy": "0"}
+    assert {name: found.get(name) for name in expected} == expected
+
+
 def test_postfix_that_dies_once_is_started_again(relays: Relays, upstream: Upstream, client: Client) -> None:
     """A killed master is a hiccup, not the end of the container."""
     relay = relays.start(allowed=["postfix ended"])

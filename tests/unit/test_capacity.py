@@ -59,7 +59,7 @@ def test_little_memory_is_told_with_what_is_needed() -> None:
 def test_both_numbers_are_in_force() -> None:
     """The limit of one without that of all, or the reverse, protects nobody."""
     plan = plan_for(RELAYHOST, dataclasses.replace(FACTS, memory_bytes=192 * MEBIBYTE))
-    listeners = re.findall(r"(?m)^(\d+) +inet .* (\d+) +smtpd$", find_text(plan, "master.cf"))
+    listeners = re.findall(r"(?m)^(\d+) +inet .* (\d+) +nice-smtpd$", find_text(plan, "master.cf"))
     assert listeners == [("25", "12"), ("587", "12")]
     assert read_main_cf(plan)["smtpd_client_connection_count_limit"] == "10"
     assert read_main_cf(plan)["smtpd_client_event_limit_exceptions"] == ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import socket
 import threading
 from typing import Final
 
@@ -11,7 +12,7 @@ import pytest
 
 from entrypoint import paths
 from entrypoint.journal.forms import Form
-from entrypoint.services.forwarder import Forwarder, read_probe_sources
+from entrypoint.services.forwarder import Forwarder, read_probe_sources, receive
 from entrypoint.services.intake import Intake, keep_last_words
 from entrypoint.system.log import format_time
 
@@ -90,6 +91,36 @@ def test_health_check_leaves_no_line(text: str) -> None:
 def test_line_that_only_resembles_a_health_check_is_kept(text: str) -> None:
     """Whoever writes the words of a health check into a Message-ID must not become invisible."""
     assert _render(f"<22>Nov 23 00:01:02 {text}".encode()) == f"INFO {text}\n"
+
+
+@pytest.mark.parametrize("rest_seconds", [0.0, 0.001])
+def test_everything_that_is_in_the_socket_is_read_before_the_end(rest_seconds: float) -> None:
+    """The last lines before a stop are those that say why; with a rest or without, in order, each once."""
+    theirs, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with theirs, ours:
+        theirs.send(b"1")
+        received = receive(ours, rest_seconds)
+        assert next(received) == b"1"
+        for number in (b"2", b"3"):
+            theirs.send(number)
+        assert next(received) == b"2"
+        theirs.send(b"4")
+        ours.setblocking(False)
+        assert list(received) == [b"3", b"4"]
+
+
+def test_lines_that_come_close_after_one_another_are_read_after_one_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One waking up for many lines is a tenth of what a message costs; the first one must not wait, though."""
+    rests: list[float] = []
+    theirs, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    monkeypatch.setattr("entrypoint.services.forwarder.time.sleep", rests.append)
+    with theirs, ours:
+        for number in range(5):
+            theirs.send(str(number).encode())
+        received = receive(ours, 0.01)
+        assert (next(received), rests) == (b"0", [])
+        assert [next(received) for _ in range(4)] == [b"1", b"2", b"3", b"4"]
+        assert rests == [0.01]
 
 
 def test_full_buffer_drops_counts_and_says_so() -> None:
