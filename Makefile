@@ -27,10 +27,12 @@ lint: .venv/ready ## ruff, mypy, hadolint, shellcheck, yamllint
 	@.venv/bin/yamllint --strict compose monitoring
 	@echo 'lint: all clean'
 
-bench: image .venv/ready ## what it costs, beside bare Postfix, Exim and OpenSMTPD
+bench: image .venv/ready ## what it costs, beside bare Postfix, Exim and OpenSMTPD, and how that grows; fills docs/performance.md
 	@.venv/bin/python -m bench
 	@.venv/bin/python -m bench.deliveries
+	@.venv/bin/python -m bench.deliveries --curves --rounds 1
 	@.venv/bin/python -m bench.forwarder
+	@.venv/bin/python -m bench.page
 
 crash: image peers .venv/ready ## kill -9 something 200 times under load, and account for every message
 	@AUTHRELAY_ROUNDS=$${ROUNDS:-200} .venv/bin/python -m pytest tests/image/test_crash.py -n 0 --capture=no -q

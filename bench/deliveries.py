@@ -147,11 +147,10 @@ def measure_all(image: str, base: str, rounds: int, scenarios: Sequence[Scenario
 
 def describe(scenario: Scenario, samples: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     """Return what was done, and what came of it."""
-    relays = {
-        name: {key: summarize([row[key] for row in rows]) for key in rows[0]} for name, rows in sorted(samples.items())
+    relays: dict[str, dict[str, Any]] = {
+        name: {"runs": len(rows), **{key: summarize([row[key] for row in rows]) for key in rows[0]}}
+        for name, rows in sorted(samples.items())
     }
-    keys = ("delivered_per_second", "accepted_per_second", "cpu_seconds_per_1000", "p50_ms", "p95_ms", "p99_ms")
-    bare = relays.get("bare", {})
     return {
         "trip_ms": scenario.trip_ms,
         "bytes": scenario.bytes,
@@ -160,12 +159,27 @@ def describe(scenario: Scenario, samples: dict[str, list[dict[str, Any]]]) -> di
         "recipients": scenario.recipients,
         "pause_seconds": scenario.pause_seconds,
         "relays": relays,
-        "over_bare": {
-            name: {key: divide(numbers[key], bare.get(key)) for key in keys}
-            for name, numbers in relays.items()
-            if name != "bare"
-        },
+        "over_bare": compare(relays),
     }
+
+
+def compare(relays: dict[str, dict[str, Any]]) -> dict[str, dict[str, float | None]]:
+    """Return each relay's medians over those of bare Postfix."""
+    keys = ("delivered_per_second", "accepted_per_second", "cpu_seconds_per_1000", "p50_ms", "p95_ms", "p99_ms")
+    bare = relays.get("bare", {})
+    return {
+        name: {key: divide(numbers[key], bare.get(key)) for key in keys}
+        for name, numbers in relays.items()
+        if name != "bare"
+    }
+
+
+def add_results(earlier: dict[str, Any], results: dict[str, Any]) -> dict[str, Any]:
+    """Return the earlier results with these in their place or beside them."""
+    for name, scenario in results["scenarios"].items():
+        relays = {**earlier["scenarios"].get(name, {}).get("relays", {}), **scenario["relays"]}
+        earlier["scenarios"][name] = {**scenario, "relays": dict(sorted(relays.items())), "over_bare": compare(relays)}
+    return {**results, "scenarios": earlier["scenarios"]}
 
 
 def main() -> int:
@@ -177,6 +191,7 @@ def main() -> int:
     parser.add_argument("--curves", action="store_true", help="how cost grows, in place of the comparison")
     parser.add_argument("--only", default="", help="scenarios, with commas (all)")
     parser.add_argument("--relays", default="", help="which ones, with commas (all)")
+    parser.add_argument("--add", action="store_true", help="keep what the file has of other scenarios and relays")
     parser.add_argument("--name", default="", help="results/NAME.json (deliveries, curves)")
     options = parser.parse_args()
     scenarios = CURVES if options.curves else SCENARIOS
@@ -190,6 +205,8 @@ def main() -> int:
         sys.stderr.write(f"bench: {error}\n")
         return 1
     path = _HERE / "results" / f"{options.name or ('curves' if options.curves else 'deliveries')}.json"
+    if options.add:
+        results = add_results(json.loads(path.read_text(encoding="utf-8")), results)
     path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     sys.stdout.write(render_deliveries(results))
     return 0

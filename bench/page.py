@@ -37,14 +37,14 @@ def render_tables(results: dict[str, Any]) -> str:
             f"**{name}**: {scenario['messages']} messages of {scenario['bytes']} bytes, {scenario['sessions']} client "
             f"session{'s' * (scenario['sessions'] > 1)}, {scenario['trip_ms']} ms to the upstream",
             "",
-            "| | " + " | ".join(title for title, _ in COLUMNS) + " | times bare |",
-            "|---|" + "---:|" * (len(COLUMNS) + 1),
+            "| | runs | " + " | ".join(title for title, _ in COLUMNS) + " | times bare |",
+            "|---|" + "---:|" * (len(COLUMNS) + 2),
         ]
         for relay, numbers in scenario["relays"].items():
             cells = [_spread(numbers[key], has_range=key == "delivered_per_second") for _, key in COLUMNS]
             ratio = scenario["over_bare"].get(relay, {}).get("delivered_per_second")
             shown = f"{ratio:.2f}" if ratio else "1" if relay == "bare" else "-"
-            lines.append(f"| {relay} | " + " | ".join(cells) + f" | {shown} |")
+            lines.append(f"| {relay} | {numbers['runs']} | " + " | ".join(cells) + f" | {shown} |")
         lines.append("")
     fsyncs = results["machine"]["fsync"]["twenty_per_second"]
     lines += [
@@ -97,8 +97,8 @@ def _describe_machine(results: dict[str, Any]) -> str:
     return (
         f"{machine['cores']} cores ({machine['processor']}), {machine['memory']}, Linux {machine['kernel']}, Docker "
         f"{machine['engine']} on {machine['storage']}; fsync(2) of 4 kB on a volume {machine['fsync']['ms']:.2f} ms, "
-        f"{machine['fsync']['twenty_per_second']} a second by twenty at once; medians of {results['rounds']}, "
-        "least and greatest in brackets."
+        f"{machine['fsync']['twenty_per_second']} a second by twenty at once. Medians, least and greatest in "
+        "brackets."
     )
 
 

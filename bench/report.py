@@ -133,9 +133,9 @@ def render_deliveries(results: dict[str, Any]) -> str:
     for name, scenario in results["scenarios"].items():
         lines.append(
             f"{name}: {scenario['messages']} messages of {scenario['bytes']} bytes, {scenario['sessions']} sessions, "
-            f"{scenario['trip_ms']} ms: medians of {results['rounds']}"
+            f"{scenario['trip_ms']} ms"
         )
-        lines.append(f"    {'':<14}" + "".join(f"{title:>13}" for title, _ in COLUMNS) + f"{'over bare':>13}")
+        lines.append(f"    {'':<18}" + "".join(f"{title:>13}" for title, _ in COLUMNS) + f"{'over bare':>13}")
         for relay, numbers in scenario["relays"].items():
             cells = "".join(
                 f"{numbers[key]['median']:>13.{_choose_digits(numbers[key]['median'])}f}" for _, key in COLUMNS
@@ -143,7 +143,7 @@ def render_deliveries(results: dict[str, Any]) -> str:
             ratio = scenario["over_bare"].get(relay, {}).get("delivered_per_second")
             memory = numbers.get("pss_mib")
             lines.append(
-                f"    {relay:<14}{cells}{ratio or '':>13}"
+                f"    {relay:<18}{cells}{ratio or '':>13}"
                 + (f"  {memory['greatest']:.0f} MiB at most" if memory else "")
             )
     return "\n".join(lines) + "\n"
