@@ -123,7 +123,8 @@ class Forwarder:
             data = text.encode(errors="backslashreplace")
             while data:
                 data = data[os.write(1, data) :]
-            self._finishing.wait(_GATHERING_SECONDS)
+            if not self._lines:
+                self._finishing.wait(_GATHERING_SECONDS)
 
 
 def open_place(place: Tap | Observations, path: str, forwarder: Forwarder, who: str) -> None:

@@ -156,6 +156,31 @@ def test_number_of_dropped_lines_stands_where_they_are_missing(monkeypatch: pyte
     ]
 
 
+def test_writer_does_not_rest_while_there_are_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rest after each handful would bound the lines a second, and a buffer that is full is one that drops."""
+    monkeypatch.setattr("entrypoint.services.forwarder._MOST_AT_ONCE", 1)
+    monkeypatch.setattr("entrypoint.services.forwarder._GATHERING_SECONDS", 10)
+    all_written = threading.Event()
+    written: list[bytes] = []
+
+    def write(_: int, data: bytes) -> int:
+        written.append(bytes(data))
+        if len(written) == 3:
+            all_written.set()
+        return len(data)
+
+    monkeypatch.setattr(os, "write", write)
+    forwarder = Forwarder(Form())
+    for number in range(3):
+        forwarder.put(f"{number}\n")
+    writer = threading.Thread(target=forwarder.write)
+    writer.start()
+    assert all_written.wait(5)
+    forwarder.finish()
+    writer.join(5)
+    assert (written, writer.is_alive()) == ([b"0\n", b"1\n", b"2\n"], False)
+
+
 def test_reader_never_waits_for_a_writer_that_is_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
     """syslog(3) blocks its caller when nobody reads: a stalled `docker logs` would stop the mail."""
     writing, released = threading.Event(), threading.Event()
