@@ -173,7 +173,7 @@ def test_writer_does_not_rest_while_there_are_lines(monkeypatch: pytest.MonkeyPa
     forwarder = Forwarder(Form())
     for number in range(3):
         forwarder.put(f"{number}\n")
-    writer = threading.Thread(target=forwarder.write)
+    writer = threading.Thread(target=forwarder.write, daemon=True)
     writer.start()
     assert all_written.wait(5)
     forwarder.finish()
