@@ -218,7 +218,7 @@ def test_processes_that_hang_or_die_are_told(cases: Cases) -> None:
         restarted = partial(cases.has, "hung", f"authrelay_process_restarts_total > {times}")
         wait_until(restarted, 30, "it should be started again")
     signal("STOP", "sbin/master")
-    signal("KILL", "^smtpd")
+    signal("KILL", "sbin/smtpd")
     wait_until(partial(cases.is_complete, "hung"), 60, "all should fire")
     assert cases.fired("hung") == hung.alerts
 

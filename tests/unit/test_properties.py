@@ -105,7 +105,7 @@ SWITCHED: Final = frozenset(
 BASELINE: Final = plan_for(BASE)
 ALWAYS: Final = frozenset(read_main_cf(BASELINE)) - SWITCHED
 _PARAMETER: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]* =( .*)?")
-_LISTENER: Final = re.compile(r"[0-9]+ +inet  n       -      n      -      100     smtpd")
+_LISTENER: Final = re.compile(r"[0-9]+ +inet  n       -      n      -      100     nice-smtpd")
 
 # Surrogates as os.environ has them for bytes that are not UTF-8 (PEP 383).
 _odd_characters: Final = st.sampled_from(
