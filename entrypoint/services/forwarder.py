@@ -34,7 +34,7 @@ _MOST_LINES: Final = 20000
 """About 3 MB: ten seconds of the fastest relay, while whatever reads our output does not."""
 _MOST_AT_ONCE: Final = 500
 """So that a full buffer is not copied as a whole, which would cost its size twice more."""
-_GATHERING_SECONDS: Final = 0.05
+_GATHERING_SECONDS: Final = 0.02
 """Lines that come close after one another are written with one call: waking up for each costs as much as reading it."""
 _REST_SECONDS: Final = 0.01
 _LONG_QUEUE: Final = 500

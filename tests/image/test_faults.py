@@ -458,7 +458,7 @@ def test_inodes_that_are_used_up(
     engine: Engine, network: Network, client: Client, upstream: Upstream, relays: Relays
 ) -> None:
     """Postfix has a client wait then, and looks again every 10 s (mail_queue_enter): no false 250, nothing is lost."""
-    said = [*_FULL, "Connection concurrency limit exceeded"]
+    said = [*_FULL, "Connection concurrency limit exceeded", r"qmgr pid \d+ exit status 1"]
     relay = relays.start(_QUICK, arguments=["--tmpfs=/var/spool/postfix:size=150m,nr_inodes=300"], allowed=said)
     with send(engine, network, relay, upstream, "inodes") as mail:
         upstream.behave(faults={"connect": reply(421, "4.3.2 too busy")})

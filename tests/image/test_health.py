@@ -67,7 +67,7 @@ def test_health_fails_while_postfix_does_not_answer(relays: Relays) -> None:
 
 def test_engine_calls_the_container_healthy(relays: Relays) -> None:
     """`depends_on: condition: service_healthy` and orchestrators rely on the image's own HEALTHCHECK."""
-    relay = relays.start()
+    relay = relays.start(is_checked=True)
     wait_until(lambda: relay.container.health() == "healthy", 20, "the HEALTHCHECK should succeed")
 
 

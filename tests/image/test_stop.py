@@ -46,7 +46,7 @@ def find_last_line(relay: Relay) -> str:
 
 
 def start_with_queue(relays: Relays, volume: str, env: dict[str, str] | None = None) -> Relay:
-    return relays.start(env, volumes={volume: "/var/spool/postfix"}, allowed=_AT_THE_END)
+    return relays.start(env, volumes={volume: "/var/spool/postfix"}, allowed=_AT_THE_END, is_checked=True)
 
 
 def deliver_rest(relay: Relay) -> None:
