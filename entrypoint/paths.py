@@ -9,7 +9,6 @@ from typing import Final
 
 # Read-only: part of the image.
 TEMPLATES: Final = "/usr/share/authrelay/templates"
-COMPILED_TEMPLATES: Final = "/usr/share/authrelay/compiled-templates"
 POSTFIX_PARAMETERS: Final = "/usr/share/authrelay/postfix-parameters"
 """The names that `postconf -d` knows, one a line, written when the image is built."""
 POSTFIX_VERSION: Final = "/usr/share/authrelay/postfix-version"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from entrypoint.journal.deliveries import is_about_certificate, parse_tls
+from entrypoint.journal.deliveries import is_about_certificate, parse_tls, take_address
 from entrypoint.journal.entry import Fields, Found
 
 _PEER: Final = r"([^\s\[]+)\[([^\]]*)\](?::\d+)?"
@@ -17,10 +17,11 @@ _CONNECTION: Final = re.compile(rf"(?:dis)?connect from {_PEER}((?: \w+=\d+(?:/\
 _ENDED: Final = re.compile(
     rf"(lost connection|timeout|too many errors|improper command pipelining) after (.+?) from {_PEER}(?:: (.*))?$"
 )
-_REJECTION: Final = re.compile(
-    rf"(.+?) from {_PEER}: (?:(\d{{3}}) )?(?:(\d\.\d+\.\d+) )?(.*?)"
-    r"(?:; (?:from=<(.*?)> )?(?:to=<(.*?)> )?proto=(\S+)(?: helo=<(.*?)>)?(?: sasl_username=<(.*)>)?)?$"
-)
+_REJECTION: Final = re.compile(rf"(\S+) from {_PEER}: (?:(\d{{3}}) )?(?:(\d\.\d+\.\d+) )?")
+_CONTEXT: Final = re.compile(r"; (?=from=<|to=<|proto=)")
+_PROTOCOL: Final = re.compile(r"proto=(\S+)")
+_MOST_CONTEXTS: Final = 8
+"""Places that may be where what is known of the session begins: a client chooses much of the text before."""
 _REMOVED: Final = re.compile(r"removed \((.*)\)")
 """A message that never was one: its client went away, or its content was refused."""
 _ACTIONS: Final = frozenset(
@@ -80,15 +81,51 @@ def _parse_rejection(action: str, rest: str) -> Found:
     match = _REJECTION.match(rest)
     if match is None:
         return "reject", {"action": action, "reason": rest}
-    stage, name, address, code, dsn, reason, *context = match.groups()
+    stage, name, address, code, dsn = match.groups()
+    reason, context = _split_reason(rest, match.end())
     fields: Fields = {"action": action, "stage": stage, **_name_client(name, address)}
     for key, value in zip(("code", "dsn", "reason"), (code, dsn, reason), strict=True):
         if value:
             fields[key] = value
-    for key, value in zip(("from", "to", "proto", "helo", "sasl_username"), context, strict=True):
-        if value is not None:
-            fields[key] = value
-    return "reject", fields
+    return "reject", {**fields, **context}
+
+
+def _split_reason(text: str, start: int) -> tuple[str, Fields]:
+    """Return the reason that begins there, often with an address, and what is known of the session behind it.
+
+    In time that grows with the text and not with its square: the client is a stranger, and the address his.
+    """
+    at = take_address(text, start + 1)[1] if text.startswith("<", start) else start
+    for _ in range(_MOST_CONTEXTS):
+        match = _CONTEXT.search(text, at)
+        if match is None:
+            break
+        if (context := _read_context(text, match.end())) is not None:
+            return text[start : match.start()], context
+        at = match.end()
+    return text[start:], {}
+
+
+def _read_context(text: str, at: int) -> Fields | None:
+    """Read `from=<...> to=<...> proto=... helo=<...> sasl_username=<...>`; `None` where that is not the line's end."""
+    fields: Fields = {}
+    for key in ("from", "to"):
+        if text.startswith(f"{key}=<", at):
+            fields[key], at = take_address(text, at + len(key) + 2)
+            if not text.startswith(" ", at):
+                return None
+            at += 1
+    match = _PROTOCOL.match(text, at)
+    if match is None:
+        return None
+    fields["proto"] = match[1]
+    end = text[match.end() :]
+    if end.startswith(" helo=<") and end.endswith(">"):
+        fields["helo"], is_found, name = end[len(" helo=<") : -1].partition("> sasl_username=<")
+        return {**fields, "sasl_username": name} if is_found else fields
+    if end.startswith(" sasl_username=<") and end.endswith(">"):
+        return {**fields, "sasl_username": end[len(" sasl_username=<") : -1]}
+    return None if end else fields
 
 
 def parse_cleanup(queue_id: str, rest: str) -> Found:

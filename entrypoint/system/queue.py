@@ -132,6 +132,8 @@ def has_recipients(path: str, *, written_since: float = math.inf) -> bool:
             return _find_recipient(file) if found.st_mode & stat.S_IXUSR else found.st_mtime > written_since
     except OSError:
         return False
+    except (ValueError, IndexError, OverflowError, MemoryError):
+        return True  # damaged: whom it is for cannot be known, and it lies there
 
 
 def _find_recipient(file: BinaryIO) -> bool:

@@ -31,8 +31,8 @@ _FIRST_PAUSE_SECONDS: Final = 5.0
 _LONGEST_PAUSE_SECONDS: Final = 3600.0
 """While deliveries meet a certificate that is not trusted, the CA is fetched after the first of these, and then ever
 more seldom, as long as it stays the same."""
-_LEAST_REPAIR_SECONDS: Final = 300.0
-"""What cannot be used is not tried again before this, unless a file changes."""
+_REPAIR_SECONDS: Final = 300.0
+"""What cannot be used is tried again after this, or when a file changes."""
 _NAMES_SECONDS: Final = 300.0
 """What a name is resolved to is looked up so often; dynamic addresses have a time to live of about this."""
 
@@ -73,7 +73,6 @@ def plan_next_run(
         moments.append(record.fetch_due_at)
         pause = double_pause(_FIRST_PAUSE_SECONDS, record.vain, _LONGEST_PAUSE_SECONDS)
         files += watch_files((paths.UNTRUSTED,), not_before=now + pause)
-    due_at = min(moments)
-    if SETTINGS in record.troubles:
-        due_at = max(due_at, now + _LEAST_REPAIR_SECONDS)
+    # What cannot be used just now may be the machine's fault, which no file tells of when it is over.
+    due_at = now + _REPAIR_SECONDS if SETTINGS in record.troubles else min(moments)
     write_agenda(NAME, Agenda(due_at=due_at, watches=files, wall_offset=find_wall_offset()))

@@ -91,6 +91,13 @@ def test_message_that_is_being_written_is_waited_for_and_not_counted(queue: path
     assert (has_pending(), count_messages()) == (True, 1)
 
 
+@pytest.mark.parametrize("data", [b"C\x021 ", b"C\x05x y z", b"C" + b"\xff" * 20000, b"C\x0b1 2 3 4 x y"])
+def test_damaged_message_counts_as_one_that_waits(data: bytes, queue: pathlib.Path) -> None:
+    """A stop must not end in the middle for it; and nobody knows that nobody waits for it."""
+    _put(queue / "active" / "1", data)
+    assert (has_pending(), count_messages()) == (True, 1)
+
+
 def test_messages_are_counted_wherever_they_are(queue: pathlib.Path) -> None:
     """Only what is in the way keeps a stop; what waits for another try does not."""
     for name in ("deferred/A/1", "hold/2"):

@@ -22,6 +22,7 @@ from entrypoint.services.status import connections as connections_module
 from entrypoint.services.status import service
 from entrypoint.services.status.answers import Answers, Work
 from entrypoint.services.status.connections import MOST_CONNECTIONS, Connections, open_listener
+from entrypoint.services.status.request import Request
 from tests.support.wait import wait_until
 
 Serve = Callable[[Mapping[str, Work]], int]
@@ -167,6 +168,20 @@ def test_client_that_asks_nothing_is_left_after_a_while(serve: Serve, monkeypatc
         connection.sendall(b"GET /healthz HTTP/1.1\r\n")
         connection.settimeout(5)
         assert connection.recv(1) == b""
+
+
+def test_clients_that_have_left_are_not_kept_until_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks and hangs up again and again would fill the memory, while a work takes its seconds."""
+    reader, writer = os.pipe()
+    monkeypatch.setattr(answers_module, "start_child", lambda *_: (0, reader))
+    answers = Answers(WORKS)
+    with contextlib.closing(os.fdopen(writer)), socket.socket() as peer:
+        for _ in range(10 * MOST_CONNECTIONS):
+            connection = connections_module.Connection(peer, answers.answer)
+            answers.answer(connection, Request(path="/metrics", accept="", is_head=False))
+            connection.has_left = True
+        assert len(answers._errands["metrics"].waiting) <= MOST_CONNECTIONS + 1
+    os.close(reader)
 
 
 def test_client_that_does_not_read_is_left_and_holds_nobody_up(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:

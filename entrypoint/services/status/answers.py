@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from entrypoint import paths
 from entrypoint.health.report import render_health
-from entrypoint.services.status.connections import Connection, Connections
+from entrypoint.services.status.connections import MOST_CONNECTIONS, Connection, Connections
 from entrypoint.services.status.request import Request
 from entrypoint.services.status.response import JSON, TEXT, Response, make_page, refuse
 from entrypoint.system.agenda import take_signature
@@ -88,6 +88,8 @@ class Answers:
         except OSError:  # there can be no more processes
             self._send(connection, refuse(500))
             return
+        if len(errand.waiting) >= MOST_CONNECTIONS:
+            errand.waiting = [one for one in errand.waiting if not one[0].has_left]
         errand.waiting.append((connection, finish))
 
     def end(self) -> None:

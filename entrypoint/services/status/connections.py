@@ -34,6 +34,7 @@ class Connection:
         self.peer = peer
         self.ends_at = time.monotonic() + REQUEST_SECONDS
         self.has_asked = False
+        self.has_left = False
         self._answer = answer
         self._is_head = False
         self._received = bytearray()
@@ -55,6 +56,7 @@ class Connection:
             self.send(refuse(bad.code))
             return True
         self.has_asked = True
+        self._received.clear()
         self._is_head = request.is_head
         self.ends_at = time.monotonic() + _ANSWER_SECONDS
         self._answer(self, request)
@@ -152,6 +154,7 @@ class Connections:
     def _close(self, connection: Connection) -> None:
         if self._connections.pop(connection, self) is self:
             return
+        connection.has_left = True
         with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(connection.peer)
         connection.peer.close()
