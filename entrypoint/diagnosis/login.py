@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from dataclasses import dataclass
 
 from entrypoint.diagnosis.conversation import Conversation
@@ -66,12 +67,18 @@ def log_in(conversation: Conversation, login: Login | None, offers: tuple[str, .
         mechanism, first = client.start(allowed)
         conversation.tell("mechanisms", f"{mechanism}, chosen of {', '.join(map(quote_value, offered))}")
         _exchange(conversation, client, mechanism, first)
-        conversation.tell("auth", f"logged in as {quote_value(login.username)} by {mechanism}")
+        conversation.tell("auth", f"logged in as {show_login(login.username)} by {mechanism}")
     except SaslError as error:
         raise _explain(error, offered, allowed, options) from error
     finally:
         if client:
             client.close()
+
+
+def show_login(name: str) -> str:
+    """Return a login in the brackets that LOG_ADDRESSES looks for: it need not look like an address."""
+    shown = quote_value(name)
+    return f"<{shown}>" if re.fullmatch(r"[^\s<>\"\\]+", shown) else '<"' + re.sub(r'(["\\])', r"\\\1", shown) + '">'
 
 
 def _exchange(conversation: Conversation, client: SaslClient, mechanism: str, first: bytes | None) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Final
 from entrypoint import paths
 from entrypoint.config.settings import Settings
 from entrypoint.config.tls import TlsLevel
-from entrypoint.config.values import LOOPBACK_ONLY, Endpoint
+from entrypoint.config.values import LOOPBACK_ONLY
 from entrypoint.plan.capacity import choose_capacity, choose_process_limit
 from entrypoint.plan.files import Facts, Plan, PlannedFile
 from entrypoint.plan.networks import (
@@ -74,8 +74,6 @@ def compute_plan(settings: Settings, facts: Facts, templates: str = paths.TEMPLA
         PlannedFile(path=paths.LOG_RULES, text=f"{settings.log_format} {settings.log_addresses}\n"),
         PlannedFile(path=paths.LISTENERS, text=json.dumps(find_probe_targets(settings)) + "\n"),
     ]
-    if settings.status_listen:
-        files.append(PlannedFile(path=paths.STATUS_ENDPOINT, text=find_status_endpoint(settings.status_listen)))
     if excluded:
         files.append(PlannedFile(path=_GATEWAYS, text=render_gateway_answers(excluded)))
     if settings.credentials:
@@ -113,6 +111,7 @@ def plan_syslog(settings: Settings, facts: Facts) -> list[PlannedFile]:
     if settings.syslog_url is None:
         return []
     server = {
+        "url": str(settings.syslog_url),
         "transport": settings.syslog_url.transport,
         "host": settings.syslog_url.host,
         "port": settings.syslog_url.port,
@@ -124,13 +123,6 @@ def plan_syslog(settings: Settings, facts: Facts) -> list[PlannedFile]:
         # The CA first: whoever finds the other file changed reads both.
         files.insert(0, PlannedFile(path=paths.SYSLOG_AUTHORITIES, text=settings.syslog_ca.pem))
     return files
-
-
-def find_status_endpoint(listen: Endpoint) -> str:
-    """Return the address and the port at which the container itself reaches the status service, as bash needs them."""
-    if not listen.address.is_unspecified:
-        return f"{listen.address} {listen.port}\n"
-    return f"{'127.0.0.1' if listen.address.version == 4 else '::1'} {listen.port}\n"
 
 
 def override_parameters(main_cf: str, parameters: tuple[tuple[str, str], ...]) -> str:

@@ -17,10 +17,7 @@ from entrypoint.journal.messages import Messages
 from entrypoint.journal.tally import Tally
 from entrypoint.journal.words import leave_out_login
 from entrypoint.services.hints import Hints
-from entrypoint.system.log import TAG, clean_text, format_time
-
-SEVERITIES: Final = ("EMERGENCY", "ALERT", "CRITICAL", "ERROR", "WARNING", "NOTICE", "INFO", "DEBUG")
-"""RFC 5424 section 6.2.1, in the words of syslog(3); Postfix logs at CRITICAL, ERROR, WARNING and INFO."""
+from entrypoint.system.log import SEVERITIES, TAG, clean_text, format_time
 
 # <PRIORITY>Mmm dd hh:mm:ss TAG[PID]: TEXT, as syslog(3) writes it to /dev/log (RFC 3164 section 4.1 without a host).
 _DATAGRAM: Final = re.compile(rb"<(\d{1,3})>(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d )?(.*)", re.DOTALL)

@@ -63,7 +63,9 @@ class _Process(Subprocess):  # type: ignore[misc] # supervisor has no types
         """Become the service. Runs in the child."""
         if self.config.name == STATUS:
             self._prepare_child_fds()
-            offshoot.branch_off(STATUS, self.set_uid, lambda: status_service.serve(argv[-1]))
+            # Opened, and emptied, while this is still root.
+            endpoint = open(paths.STATUS_ENDPOINT, "w", encoding="ascii")  # noqa: SIM115 - the service closes it
+            offshoot.branch_off(STATUS, self.set_uid, lambda: status_service.serve(argv[-1], endpoint))
         return super()._spawn_as_child(filename, argv)
 
     def _prepare_child_fds(self) -> None:

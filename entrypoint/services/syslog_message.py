@@ -6,13 +6,11 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from entrypoint.system.log import format_time
+from entrypoint.system.log import SEVERITIES, format_time
 
 _MAIL: Final = 2
 """The facility of everything here (RFC 5424 section 6.2.1)."""
-_SEVERITIES: Final = ("EMERGENCY", "ALERT", "CRITICAL", "ERROR", "WARNING", "NOTICE", "INFO", "DEBUG")
-"""RFC 5424 section 6.2.1, in the words of syslog(3)."""
-_PRIORITIES: Final = {word: _MAIL * 8 + number for number, word in enumerate(_SEVERITIES)}
+_PRIORITIES: Final = {word: _MAIL * 8 + number for number, word in enumerate(SEVERITIES)}
 _TAG: Final = re.compile(r"(.+?)(?:\[(\d+)\])?")
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _MOST_NAME: Final = {"host": 255, "application": 48, "process": 128}

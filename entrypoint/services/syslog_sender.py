@@ -46,6 +46,8 @@ _LEAST_SECONDS_BETWEEN_REPORTS: Final = 60.0
 END_SECONDS: Final = 2.0
 """How long the end of the forwarder may wait for what is in the buffer."""
 _END_ATTEMPTS: Final = 2
+_LAST_WORD_SECONDS: Final = 0.1
+"""Of these for saying what did not get there."""
 
 
 class SyslogSender:
@@ -77,6 +79,7 @@ class SyslogSender:
         self._told_dropped = 0
         self._reported_at = -_LEAST_SECONDS_BETWEEN_REPORTS
         self._end_attempts = _END_ATTEMPTS
+        self._ends_at = 0.0
 
     def start(self) -> None:
         """Begin to send."""
@@ -96,6 +99,7 @@ class SyslogSender:
     def finish(self, seconds: float = END_SECONDS) -> None:
         """Send what is left for so long at most, and say what could not be."""
         with self._changed:
+            self._ends_at = time.monotonic() + seconds - _LAST_WORD_SECONDS
             self._finished.set()
             self._changed.notify()
         self._thread.join(seconds)
@@ -118,7 +122,7 @@ class SyslogSender:
             self._append(LogLine(severity, time.time(), TAG, text))
 
     def _name(self) -> str:
-        return f"SYSLOG_URL={self._server}" if self._server else "SYSLOG_URL"
+        return f"SYSLOG_URL={self._server.url}" if self._server else "SYSLOG_URL"
 
     def _work(self) -> None:
         while self._wait():
@@ -129,7 +133,7 @@ class SyslogSender:
                     return
             self._report_dropped()
         if self._session:
-            self._session.end(END_SECONDS)
+            self._sending = len(self._session.end(self._ends_at - time.monotonic()))
 
     def _wait(self) -> bool:
         """Wait for something to send; return whether there is."""
@@ -150,7 +154,7 @@ class SyslogSender:
         if self._server and self._session:
             if stamp == self._stamp and not self._session.is_stale:
                 return self._server, self._session
-            self._session.end(END_SECONDS)
+            self._again = self._session.end(END_SECONDS)
             self._session = None
         self._stamp = stamp
         self._server = server = read_syslog_server()
@@ -196,8 +200,7 @@ class SyslogSender:
         self._sending = 0
         trouble = explain(error, self._server) if self._server else Trouble(kind="file", text=str(error))
         if self._session:
-            self._again = self._session.take_back()
-            self._session.end(0)
+            self._again = self._session.end(0)
             # A server that was only started again is none to speak of.
             self._early_ends += not self._is_settled
             is_at_once = self._early_ends < 2 and not isinstance(error, TimeoutError)

@@ -24,6 +24,8 @@ from entrypoint import paths
 from entrypoint.journal.addresses import load_rules
 from entrypoint.journal.forms import Form
 
+SEVERITIES: Final = ("EMERGENCY", "ALERT", "CRITICAL", "ERROR", "WARNING", "NOTICE", "INFO", "DEBUG")
+"""RFC 5424 section 6.2.1, in the words of syslog(3); Postfix logs at CRITICAL, ERROR, WARNING and INFO."""
 TAG: Final = "authrelay"
 _COPY: Final = re.compile(rb"!([A-Z]+) (\d+\.\d+) (\S+) (.*)", re.DOTALL)
 """A copy: severity, time, tag and text. No datagram of syslog(3) begins like that."""

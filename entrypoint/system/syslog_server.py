@@ -33,15 +33,13 @@ _NOT_YET, _EXPIRED = 9, 10
 class SyslogServer:
     """What the plan says of SYSLOG_URL; `authorities` is a CA file, `own_name` the HOSTNAME of every message."""
 
+    url: str
+    """As a person may have set it, with its port."""
     transport: str
     host: str
     port: int
     authorities: str
     own_name: str
-
-    def __str__(self) -> str:
-        """Return it as a person set it."""
-        return f"{self.transport}://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -44,7 +44,7 @@ class StreamSession:
         self._unwritten_bytes = 0
 
     def send(self, messages: Sequence[bytes]) -> None:
-        """Send messages, or raise OSError; then `take_back` has them, or those of them that may be lost."""
+        """Send messages, or raise OSError; then `end` has them, or those of them that may be lost."""
         self._forget_confirmed()
         data = b"".join(map(_frame, messages))
         self._sent.extend(messages)
@@ -60,14 +60,11 @@ class StreamSession:
         """Return whether the other kernel has everything."""
         return self._count_on_the_way() == 0
 
-    def take_back(self) -> list[bytes]:
-        """Return what the other kernel has not confirmed."""
-        with contextlib.suppress(OSError):
-            self._forget_confirmed()
-        return list(self._sent)
+    def end(self, seconds: float) -> list[bytes]:
+        """Close when the other kernel has everything, or after so long, and return what it has not confirmed.
 
-    def end(self, seconds: float) -> None:
-        """Close when the other kernel has everything, or after so long: with a container its sockets end as well."""
+        With a container its sockets end as well.
+        """
         ends_at = time.monotonic() + seconds
         with contextlib.suppress(OSError, ValueError):
             if unwrap := getattr(self._connection, "unwrap", None):
@@ -76,8 +73,10 @@ class StreamSession:
         with contextlib.suppress(OSError):
             while self._count_on_the_way() and time.monotonic() < ends_at:
                 time.sleep(_LOOK_SECONDS)
+            self._forget_confirmed()
             self._connection.shutdown(socket.SHUT_WR)
         self._connection.close()
+        return list(self._sent)
 
     def _forget_confirmed(self) -> None:
         # Inside TLS there is more on the way than we have sent; then some more is kept.
@@ -134,14 +133,11 @@ class DatagramSession:
         """Return whether everything is away; UDP knows nothing else."""
         return not self._unsent
 
-    def take_back(self) -> list[bytes]:
-        """Return what was not sent."""
-        return list(self._unsent)
-
-    def end(self, seconds: float) -> None:
-        """Close."""
+    def end(self, seconds: float) -> list[bytes]:
+        """Close, and return what was not sent."""
         del seconds
         self._way.close()
+        return list(self._unsent)
 
     def _wait_for_refusal(self) -> None:
         poll = select.poll()

@@ -469,7 +469,7 @@ def test_doctor_says_all_is_well_of_a_good_upstream(fleet: dict[str, Relay], ups
     assert_no_secret(result)
     assert "\nAll is well; nothing was sent.\n" in result.text
     assert "\033" not in result.text
-    assert f"logged in as {LOGIN} by PLAIN" in result.text
+    assert f"logged in as <{LOGIN}> by PLAIN" in result.text
     assert "Postfix says Verified, too" in result.text
     verbs = [verb for session in upstream.sessions() for verb in session.verbs]
     assert "RCPT" in verbs
@@ -562,7 +562,7 @@ def test_doctor_logs_in_at_a_real_server(
             walk.start()
         for mechanism, walk in walks.items():
             assert walk.wait_exit() == 0, walk.logs()
-            assert f"logged in as {LOGIN} by {mechanism}" in walk.logs()
+            assert f"logged in as <{LOGIN}> by {mechanism}" in walk.logs()
             assert PASSWORD not in walk.logs()
             walk.remove()
         assert real.messages() == []

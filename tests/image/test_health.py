@@ -65,6 +65,16 @@ def test_health_fails_while_postfix_does_not_answer(relays: Relays) -> None:
     relay.exec(["bash", "-c", "kill -CONT $(sed 's/ //g' /var/spool/postfix/pid/master.pid)"])
 
 
+def test_health_is_not_that_of_another_relay_on_the_same_network(relays: Relays) -> None:
+    """With --network=host two relays may want one port: whoever has it must not answer for the other."""
+    first = relays.start()
+    second = relays.create({"LISTEN_PORTS": "2525"}, beside=first, allowed=["another program has that port"])
+    second.start()
+    second.wait_ready(port=2525)
+    assert "127.0.0.1:2525: 220" in second.exec(["authrelay", "health"]).text
+    assert "127.0.0.1:25: 220" in first.exec(["authrelay", "health"]).text
+
+
 def test_engine_calls_the_container_healthy(relays: Relays) -> None:
     """`depends_on: condition: service_healthy` and orchestrators rely on the image's own HEALTHCHECK."""
     relay = relays.start(is_checked=True)

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from tests.image.conftest import LOGIN, Relays
+from tests.image.conftest import LOGIN, PASSWORD, Relays
 from tests.image.test_upkeep import submit, wait_line
 from tests.support.client import Client
 from tests.support.engine import Result
@@ -34,10 +34,21 @@ def test_good_upstream_is_told_in_one_line_and_the_relay_is_ready(relays: Relays
     assert time.monotonic() - began < 6
     line = wait_line(relay, r"RELAYHOST \[mail\.example\.test\]:587 works: TLSv1\.3, ")
     assert " INFO authrelay: " in line
-    assert f"logged in as {LOGIN} by PLAIN" in line
+    assert f"logged in as <{LOGIN}> by PLAIN" in line
     assert "trusted by " in line
     assert upstream.messages() == []
     assert relay.logs().count("RELAYHOST [") == 1
+
+
+def test_login_is_hidden_as_every_name_is(relays: Relays, upstream: Upstream) -> None:
+    """Providers give logins that are no addresses, and some are the name of a person."""
+    upstream.set_accounts({"ann": PASSWORD})
+    relay = relays.start({**ON, "RELAYHOST_USERNAME": "ann", "LOG_ADDRESSES": "domain"})
+    wait_ready(relay)
+    assert "logged in as <*> by PLAIN" in wait_line(relay, r"RELAYHOST \[mail\.example\.test\]:587 works: TLSv1\.3, ")
+    shown = relay.exec(["authrelay", "health", "--ready"]).text
+    assert "logged in as <*> by PLAIN" in shown
+    assert "ann" not in relay.logs() + shown
 
 
 def test_broken_login_is_named_at_the_start_and_its_end_is_told(

@@ -106,8 +106,11 @@ class Relay:
         is_started: bool = True,
         is_hardened: bool = True,
         is_checked: bool = False,
+        beside: Relay | None = None,
     ) -> None:
         """`secrets`: content by path in the container; `volumes`: path in the container by name or host path.
+
+        `beside` which other one it is: on the same network, with the same addresses.
 
         Checked is one whose HEALTHCHECK the engine runs: each is a program in a container, at every start of hundreds.
 
@@ -131,10 +134,11 @@ class Relay:
             image,
             command,
             kind="relay",
-            network=network,
+            network=None if beside else network,
             aliases=aliases,
             env=env,
             arguments=[
+                *(["--network", f"container:{beside.container.name}"] if beside else ()),
                 *(read_hardening() if is_hardened else ()),
                 *(() if is_checked else ("--no-healthcheck",)),
                 *(*mounts, *arguments),

@@ -95,7 +95,7 @@ def make_empty() -> dict[str, Any]:
                     "is_well": True,
                     "step": "",
                     "words": "TLSv1.3, TLS_AES_256_GCM_SHA384; 'CN=smtp.example.com' by 'CN=Example Mail CA R3'; "
-                    "logged in as relay@example.com by PLAIN",
+                    "logged in as <relay@example.com> by PLAIN",
                     "tls": {
                         "level": "secure",
                         "protocol": "TLSv1.3",
@@ -133,6 +133,8 @@ def make_empty() -> dict[str, Any]:
         },
         "space": {"free_bytes": 18_400_000_000, "free_inodes": 4_811_220, "needed_bytes": 78_643_200},
         "queue_total": 0,
+        "queue_read": 0,
+        "queue_oldest_at": None,
         "queue": [],
         "reasons": [],
         "settings": [
@@ -168,7 +170,7 @@ def make_busy() -> dict[str, Any]:
             _make_event(822, "max@example.org", "250 2.0.0 Ok: queued as 4f2Bpz9Rb"),
         ],
     }  # fmt: skip
-    view["queue_total"] = 1
+    view |= {"queue_total": 1, "queue_read": 1, "queue_oldest_at": NOW - 1210}
     view["queue"] = [_make_entry("4gB0Yd2nPzx", 1210, "tom@slow.example.net", _GREYLISTED)]
     view["reasons"] = [
         {
@@ -210,7 +212,7 @@ def make_broken() -> dict[str, Any]:
         "CLIENT_CERT: the certificate 'CN=relay' expires in 6 days, on 2026-12-01 08:00 UTC. Give the certificate that "
         "replaces it in CLIENT_CERT and CLIENT_KEY",
     ]
-    view["queue_total"] = 87
+    view |= {"queue_total": 87, "queue_read": 87, "queue_oldest_at": NOW - 1500}
     view["queue"] = [
         _make_entry(f"4gB0Yd2n{number:03d}x", 1500 - 17 * number, f"person{number}@example.org", _REFUSED)
         for number in range(86)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import datetime
 import pathlib
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -28,6 +29,7 @@ from entrypoint.diagnosis.judgement import (
     judge_name,
     measure_key,
 )
+from entrypoint.diagnosis.login import show_login
 from entrypoint.diagnosis.policy import (
     choose_ciphers,
     choose_server_name,
@@ -41,6 +43,7 @@ from entrypoint.diagnosis.report import Result, find_status, make_json, render_e
 from entrypoint.diagnosis.steps import STATUSES, STEPS, Broken, Step, break_as_postfix, name_for_fallback
 from entrypoint.diagnosis.walk import Walk
 from entrypoint.diagnosis.ways import find_blind_spot
+from entrypoint.journal.addresses import Addresses
 from entrypoint.reasons import STEPS as REASON_STEPS
 from entrypoint.system.finger import Opinion, parse_opinion
 from entrypoint.system.handshake import TLS_VERSIONS, Handshake, TlsOrder
@@ -509,3 +512,11 @@ def test_parameters_that_are_not_looked_at_are_said() -> None:
                   "smtp_tls_CAfile": "z", "smtp_tls_policy_maps": "static:may"}  # fmt: skip
     settings: Any = SimpleNamespace(postfix_parameters=tuple(parameters.items()))
     assert list_unread_parameters(settings) == ("POSTFIX_smtp_bind_address", "POSTFIX_relayhost")
+
+
+@pytest.mark.parametrize("name", ["apikey", "ann@example.com", "ann b", 'a"n<n>', "ann\\", "a\nn", "n" * 200])
+def test_login_can_be_hidden_whatever_it_looks_like(name: str) -> None:
+    """A log that LOG_ADDRESSES keeps free of names must not have it in the words of the probe."""
+    text = f"logged in as {show_login(name)} by PLAIN"
+    hidden = Addresses("domain").hide_in(text)
+    assert re.fullmatch(r"logged in as <\*(@example\.com)?> by PLAIN", hidden)

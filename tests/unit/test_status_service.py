@@ -321,6 +321,34 @@ def test_port_that_is_taken_is_told_once_and_waited_for(monkeypatch: pytest.Monk
     ]
 
 
+def test_endpoint_is_told_only_while_the_port_is_ours(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With --network=host another relay may have the port: its health is not ours."""
+    monkeypatch.setattr(service, "_RETRY_SECONDS", 0.05)
+    file = tmp_path / "endpoint"
+    with open_listener("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        if not (pid := os.fork()):
+            taken.close()
+            service.serve(f"127.0.0.1:{port}", file.open("w", encoding="ascii"))
+        try:
+            wait_until(file.exists, 5, "it should begin")
+            time.sleep(0.3)
+            assert file.read_text() == ""
+            taken.close()
+            wait_until(lambda: file.read_text() == f"127.0.0.1 {port}\n", 5, "it should be told")
+        finally:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"), [("0.0.0.0", "127.0.0.1 9"), ("::", "::1 9"), ("192.0.2.1", "192.0.2.1 9")]
+)
+def test_endpoint_of_every_address_is_the_containers_own(address: str, expected: str) -> None:
+    """Nobody connects to 0.0.0.0."""
+    assert service.find_endpoint(address, "9") == f"{expected}\n"
+
+
 def test_any_address_of_version_6_takes_version_4_as_well() -> None:
     """Prometheus may come by either."""
     with open_listener("::", 0) as listener:

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from entrypoint.config.syslog_url import parse_syslog_url
 from entrypoint.journal.forms import Form
-from entrypoint.services.intake import SEVERITIES, Intake, Output
+from entrypoint.services.intake import Intake, Output
 from entrypoint.services.syslog_message import LogLine, render_message
-from entrypoint.system.log import clean_text
+from entrypoint.system.log import SEVERITIES, clean_text
 
 AT = 1700000000.5
 TIME = "2023-11-14T22:13:20.500+00:00"

@@ -119,7 +119,13 @@ def start(said: Said) -> Iterator[Callable[..., SyslogSender]]:
 
 def write_server(port: int, transport: str = "tcp", host: str = "127.0.0.1") -> None:
     """What the plan would write; the file is another one each time, as the plan's are."""
-    server = {"transport": transport, "host": host, "port": port, "authorities": paths.SYSLOG_AUTHORITIES}
+    server = {
+        "url": f"{transport}://{host}:{port}",
+        "transport": transport,
+        "host": host,
+        "port": port,
+        "authorities": paths.SYSLOG_AUTHORITIES,
+    }
     new = pathlib.Path(f"{paths.SYSLOG}.new")
     new.write_text(json.dumps({**server, "own_name": "relay.example.com"}))
     new.rename(paths.SYSLOG)
@@ -306,6 +312,62 @@ def test_end_sends_what_is_there_and_does_not_wait_for_who_is_not(
     sender.finish(2)
     assert time.monotonic() - began < 1
     assert re.search(r"the last \d lines of the log did not get there", said[-1][1])
+
+
+@contextlib.contextmanager
+def serve_without_reading() -> Iterator[tuple[int, Callable[[], bytes]]]:
+    """A server whose kernel takes little and whose program nothing; gives its port, and what that kernel has."""
+    with socket.socket() as listener, contextlib.ExitStack() as stack:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        listener.settimeout(5)
+
+        def take_all() -> bytes:
+            peer = stack.enter_context(listener.accept()[0])
+            peer.settimeout(5)
+            found = b""
+            with contextlib.suppress(OSError):
+                while data := peer.recv(65536):
+                    found += data
+            return found
+
+        yield listener.getsockname()[1], take_all
+
+
+def test_lines_that_the_other_kernel_does_not_have_at_the_end_are_counted(
+    start: Callable[..., SyslogSender], said: Said
+) -> None:
+    """With the container its sockets end: what is in them is lost, and a lost line must be told of."""
+    with serve_without_reading() as (port, _):
+        sender = start(port)
+        put(sender, *("x" * 900 for _ in range(40)))
+        wait_until(lambda: not sender._lines and not sender._sending, 5, "our own kernel should take all")
+        began = time.monotonic()
+        sender.finish(0.5)
+        assert time.monotonic() - began < 1
+    match = re.search(r"the last (\d+) lines of the log did not get there", said[-1][1])
+    assert match
+    assert 25 <= int(match[1]) < 40
+
+
+def test_lines_that_the_server_did_not_take_go_to_the_one_that_follows(
+    opened: list[Server], start: Callable[..., SyslogSender], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever moves to another server, as the first hangs, wants its lines there."""
+    monkeypatch.setattr(syslog_sender, "END_SECONDS", 0.3)
+    second = Server()
+    opened.append(second)
+    with serve_without_reading() as (port, _):
+        sender = start(port)
+        put(sender, *(f"{number} {'x' * 900}" for number in range(40)))
+        wait_until(lambda: not sender._lines and not sender._sending, 5, "our own kernel should take all")
+        write_server(second.port)
+        put(sender, "last")
+        wait_until(lambda: texts(second)[-1:] == ["last"], 5, "the last line should come")
+    numbers = [int(text.split()[0]) for text in texts(second)[:-1]]
+    assert numbers == list(range(numbers[0], 40))
+    assert 0 < numbers[0] < 15
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])

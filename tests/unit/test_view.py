@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 import stat
 import time
@@ -11,12 +12,15 @@ import pytest
 
 from entrypoint import paths
 from entrypoint.journal.addresses import Addresses
+from entrypoint.services.status import service
 from entrypoint.services.status import view as view_module
 from entrypoint.services.status.page import render_page
 from entrypoint.services.status.redaction import hide_in_queue, hide_login_reply
-from entrypoint.services.status.view import count_queued, describe_reasons, gather
+from entrypoint.services.status.sections import describe_queue
+from entrypoint.services.status.view import describe_reasons, gather
 from entrypoint.system.queue_list import list_queue
 from entrypoint.upkeep.in_force import InForce, InForceCertificate, load_settings_in_force, save_in_force
+from entrypoint.upkeep.record import Record, save_record
 from entrypoint.upkeep.verdict import Upstream, Verdict, load_verdict, save_verdict
 from tests.unit.observed import CHAIN, OBSERVED, REPORT
 
@@ -24,8 +28,8 @@ TEMPLATES = str(pathlib.Path(__file__).parents[2] / "templates")
 
 KEYS = {
     "version", "postfix_version", "now", "hostname", "log_addresses", "report", "is_healthy", "is_ready", "health",
-    "troubles", "verdict", "certificates", "secrets", "configuration", "services", "space", "queue_total", "queue",
-    "reasons", "settings",
+    "troubles", "verdict", "certificates", "secrets", "configuration", "services", "space", "queue_total", "queue_read",
+    "queue_oldest_at", "queue", "reasons", "settings",
 }  # fmt: skip
 CHECKS: dict[str, Any] = {
     "is_healthy": True,
@@ -101,11 +105,24 @@ def test_view_lists_the_oldest_messages_and_counts_all(bare: pathlib.Path, monke
     monkeypatch.setattr(view_module, "_MOST_READ", 4)
     monkeypatch.setattr(view_module, "ask_observations", lambda: REPORT)
     assert gather(CHECKS)["queue_total"] == 4
-    big = {
-        **REPORT,
-        "queues": {"deferred": {"messages": 99, "oldest_at": 1}, "corrupt": {"messages": 5, "oldest_at": 1}},
-    }
-    assert count_queued(big) == 99
+
+
+def test_queue_that_is_too_long_to_be_read_is_told_as_far_as_it_was_counted(
+    bare: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """postqueue tells messages in no order: the oldest of those that were read may be the youngest of all."""
+    queues = {"deferred": {"messages": 99, "oldest_at": 7}, "hold": {"messages": 1, "oldest_at": None}}
+    big = {**REPORT, "queues": {**queues, "corrupt": {"messages": 5, "oldest_at": 1}}}
+    monkeypatch.setattr(view_module, "_MOST_READ", 4)
+    monkeypatch.setattr(view_module, "ask_observations", lambda: big)
+    set_queue(bare, list_entries(5))
+    view = gather(CHECKS)
+    assert (view["queue_total"], view["queue_read"], view["queue_oldest_at"]) == (100, 4, 7)
+    told = describe_queue({**view, "now": 67.0})["words"]
+    assert told == "100 messages wait, the oldest for 1 min. What follows is about 4 of them."
+    set_queue(bare, list_entries(3))
+    view = gather(CHECKS)
+    assert (view["queue_total"], view["queue_read"], view["queue_oldest_at"]) == (3, 3, 998)
 
 
 def test_queue_of_a_postfix_that_does_not_run_is_empty(bare: pathlib.Path) -> None:
@@ -146,16 +163,35 @@ def test_addresses_are_hidden_everywhere_when_they_are_to_be(bare: pathlib.Path)
     """A page that shows what the log hides would be the leak."""
     set_queue(bare, list_entries(2))
     save_verdict(Verdict(at=1.0, upstreams=(Upstream(setting="R", nexthop="x", step="", words="as me@example.org"),)))
-    logins = {"RELAYHOST_USERNAME": "me@example.org", "FALLBACK_RELAYHOST_USERNAME": "apikey"}
-    save_in_force(InForce(), [{"name": name, "value": value, "is_default": False} for name, value in logins.items()])
+    given = {"RELAYHOST_USERNAME": "me@example.org", "FALLBACK_RELAYHOST_USERNAME": "apikey", "X": "zoe@example.org"}
+    save_in_force(InForce(), [{"name": name, "value": value, "is_default": False} for name, value in given.items()])
     (bare / "LOG_RULES").write_text("plain domain\n")
-    view = gather(CHECKS)
+    save_record(Record(troubles={"X": "bob@example.com"}))
+    view = gather()
     assert view["log_addresses"] == "domain"
     text = str(view)
-    for local in ("ann@", "bob@", "me@", "'a@", "'b@", " b@", "apikey"):
+    assert {"name": "R x", "is_well": True, "detail": "as *@example.org"} in view["health"]
+    assert view["troubles"] == ["*@example.com"]
+    for local in ("ann@", "bob@", "me@", "'a@", "'b@", " b@", "apikey", "zoe@"):
         assert local not in text
     assert "*@example.com" in text
     assert "*@example.org" in text
+
+
+def test_code_of_an_address_is_the_same_wherever_it_is_shown(
+    bare: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A code that is made of a code leads to nothing in the log."""
+    monkeypatch.setattr(paths, "ADDRESSES_KEY", str(bare / "key"))
+    (bare / "key").write_bytes(b"k" * 32)
+    (bare / "LOG_RULES").write_text("plain hash\n")
+    save_verdict(Verdict(at=1.0, upstreams=(Upstream(setting="R", nexthop="x", step="auth", words="as me@a.test"),)))
+    save_in_force(InForce(), [{"name": "RELAYHOST_USERNAME", "value": "me@a.test", "is_default": False}])
+    code = Addresses("hash", b"k" * 32).hide("me@a.test")
+    checks = json.loads(service._tell_checks(None))
+    for view in (gather(), gather(checks)):
+        assert view["settings"][0]["value"] == code
+        assert view["health"][-1]["detail"] == f"as {code}" == view["verdict"]["upstreams"][0]["words"]
 
 
 def test_upstreams_words_are_left_out_where_addresses_are_hidden() -> None:

@@ -1,6 +1,6 @@
-"""What LOG_ADDRESSES says of addresses, for what the page shows besides the forwarder's report. Pure.
+"""What LOG_ADDRESSES says of addresses, for what the page shows besides the forwarder's report. By `health`.
 
-This is the one place through which all such texts go.
+This is the one place through which all such texts go, each of them once: a code of a code is another one.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from entrypoint.health.checks import make_checks
 from entrypoint.journal.addresses import Addresses
 from entrypoint.journal.words import leave_out_login
 
@@ -26,6 +27,12 @@ def hide_in_texts(value: Any, addresses: Addresses) -> Any:
     if isinstance(value, list | tuple):
         return [hide_in_texts(one, addresses) for one in value]
     return value
+
+
+def tell_checks(addresses: Addresses) -> dict[str, Any]:
+    """Return what `make_checks` finds now, as it may be shown."""
+    checks: dict[str, Any] = hide_in_texts(make_checks(), addresses)
+    return checks
 
 
 def hide_in_queue(queue: Iterable[Mapping[str, Any]], addresses: Addresses) -> list[dict[str, Any]]:
@@ -47,10 +54,13 @@ def _hide_in_recipient(recipient: Mapping[str, Any], addresses: Addresses) -> di
     return shown
 
 
-def hide_logins(settings: Iterable[dict[str, Any]], addresses: Addresses) -> list[dict[str, Any]]:
-    """Return the settings in force with every login, which need not look like an address, as it may be shown."""
+def hide_in_settings(settings: Iterable[dict[str, Any]], addresses: Addresses) -> list[dict[str, Any]]:
+    """Return the settings in force as they may be shown; a login need not look like an address."""
     return [
-        {**row, "value": addresses.hide(row["value"])} if row["name"].endswith("_USERNAME") else row for row in settings
+        {**row, "value": addresses.hide(row["value"])}
+        if row["name"].endswith("_USERNAME")
+        else hide_in_texts(row, addresses)
+        for row in settings
     ]
 
 

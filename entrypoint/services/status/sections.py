@@ -100,9 +100,11 @@ def describe_queue(view: Mapping[str, Any]) -> dict[str, Any]:
     else:
         verb = "waits" if total == 1 else "wait"
         words = f"{count_of(total, 'message')} {verb}"
-        if entries:
-            words += f", {'' if total == 1 else 'the oldest '}for {format_age(now - entries[0]['arrival_time'])}"
+        if view["queue_oldest_at"] is not None:
+            words += f", {'' if total == 1 else 'the oldest '}for {format_age(now - view['queue_oldest_at'])}"
         words += "."
+        if view["queue_read"] < total:
+            words += f" What follows is about {format_count(view['queue_read'])} of them."
     shown = entries[:_MOST_MESSAGES]
     reasons = [_describe_reason(reason) for reason in view["reasons"][:_MOST_REASONS]]
     return {

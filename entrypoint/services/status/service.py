@@ -7,16 +7,14 @@ import json
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
-from entrypoint.health.checks import make_checks
 from entrypoint.journal.addresses import load_rules
 from entrypoint.services.status.answers import Answers
 from entrypoint.services.status.connections import Connections, open_listener
-from entrypoint.services.status.redaction import hide_in_texts
+from entrypoint.services.status.redaction import tell_checks
 from entrypoint.system.log import write_line
 
 _RETRY_SECONDS: Final = 10.0
@@ -28,10 +26,16 @@ _REASONS: Final = {
 }
 
 
-def serve(listen: str) -> int:
-    """Answer at `192.0.2.10:9154` or `[2001:db8::10]:9154` until TERM."""
+def serve(listen: str, endpoint: TextIO) -> int:
+    """Answer at `192.0.2.10:9154` or `[2001:db8::10]:9154` until TERM.
+
+    `endpoint`: where the container's own health check learns that it is this service which has the port, and not
+    another one on the same network.
+    """
     host, _, port = listen.rpartition(":")
     listener = listen_at(host.strip("[]"), int(port), listen)
+    with endpoint:
+        endpoint.write(find_endpoint(host.strip("[]"), port))
     answers = Answers(
         {"checks": _tell_checks, "metrics": _tell_metrics, "openmetrics": _tell_openmetrics, "page": _tell_page}
     )
@@ -45,6 +49,11 @@ def serve(listen: str) -> int:
     signal.signal(signal.SIGTERM, end)
     while True:
         connections.turn()
+
+
+def find_endpoint(address: str, port: str) -> str:
+    """Return the address and the port at which the container itself reaches the service, as bash needs them."""
+    return f"{ {'0.0.0.0': '127.0.0.1', '::': '::1'}.get(address, address) } {port}\n"  # noqa: S104 - not listened at
 
 
 def listen_at(address: str, port: int, words: str) -> socket.socket:
@@ -71,7 +80,7 @@ def listen_at(address: str, port: int, words: str) -> socket.socket:
 
 def _tell_checks(checks: Mapping[str, Any] | None) -> bytes:
     del checks
-    return json.dumps(hide_in_texts(make_checks(), load_rules()[1])).encode()
+    return json.dumps(tell_checks(load_rules()[1])).encode()
 
 
 def _tell_metrics(checks: Mapping[str, Any] | None) -> bytes:
@@ -93,7 +102,3 @@ def _tell_page(checks: Mapping[str, Any] | None) -> bytes:
     from entrypoint.services.status.view import gather
 
     return f"{make_policy()}\n{render_page(gather(checks))}".encode("utf-8", "replace")
-
-
-if __name__ == "__main__":
-    sys.exit(serve(sys.argv[1]))

@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
 from entrypoint import __version__, paths
-from entrypoint.health.checks import make_checks
 from entrypoint.journal.addresses import load_rules
 from entrypoint.reasons import explain
-from entrypoint.services.status.redaction import hide_in_queue, hide_in_texts, hide_login_reply, hide_logins
+from entrypoint.services.status.redaction import (
+    hide_in_queue,
+    hide_in_settings,
+    hide_in_texts,
+    hide_login_reply,
+    tell_checks,
+)
 from entrypoint.system.files import read_text
 from entrypoint.system.observations import ask_observations
 from entrypoint.system.queue_list import list_queue
@@ -38,11 +43,11 @@ def read_postfix_version() -> str | None:
 
 
 def gather(checks: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return everything that the page shows; `checks` are from `make_checks`, if there are fresh ones."""
+    """Return everything that the page shows; `checks` are from `tell_checks`, if there are fresh ones."""
     settings = load_settings_in_force()
     _, addresses = load_rules()
     report = ask_observations()
-    known = checks or make_checks()
+    known = checks or tell_checks(addresses)
     in_force, verdict = load_in_force(), load_verdict()
     problem = load_record().troubles.get(SETTINGS, "")
     queue, is_complete = _list_queue()
@@ -50,8 +55,6 @@ def gather(checks: Mapping[str, Any] | None = None) -> dict[str, Any]:
     reasons = [{**one, "reason": addresses.hide_in(one["reason"])} for one in describe_reasons(queue)]
     record = load_services()
     texts = {
-        "health": known["health"] + known["readiness"],
-        "troubles": known["warnings"],
         "verdict": {
             "at": verdict.at,
             "is_well": verdict.is_well,
@@ -64,7 +67,6 @@ def gather(checks: Mapping[str, Any] | None = None) -> dict[str, Any]:
             "loaded_at": in_force.loaded_at,
             "reloads": in_force.reloads,
         },
-        "settings": hide_logins(settings, addresses),
     }
     return {
         "version": __version__,
@@ -75,6 +77,9 @@ def gather(checks: Mapping[str, Any] | None = None) -> dict[str, Any]:
         "report": report,
         "is_healthy": known["is_healthy"],
         "is_ready": known["is_ready"],
+        "health": known["health"] + known["readiness"],
+        "troubles": known["warnings"],
+        "settings": hide_in_settings(settings, addresses),
         **hide_in_texts(texts, addresses),
         "queue": hide_in_queue(_choose_shown(queue), addresses),
         "reasons": reasons,
@@ -82,12 +87,25 @@ def gather(checks: Mapping[str, Any] | None = None) -> dict[str, Any]:
         "services": {name: asdict(one) for name, one in record.services.items()} if record else {},
         "space": asdict(measure_space()),
         "queue_total": len(queue) if is_complete else max(len(queue), count_queued(report)),
+        "queue_read": len(queue),
+        "queue_oldest_at": find_oldest(queue, None if is_complete else report),
     }
 
 
 def count_queued(report: Mapping[str, Any] | None) -> int:
     """Return how many messages the forwarder has counted in the queue."""
-    return sum(one["messages"] for name, one in report["queues"].items() if name != "corrupt") if report else 0
+    return sum(one["messages"] for one in _list_counted(report))
+
+
+def find_oldest(queue: Sequence[Mapping[str, Any]], report: Mapping[str, Any] | None) -> float | None:
+    """Return when the oldest message came, in seconds since the epoch: of what was read, and of what was counted."""
+    found = [entry["arrival_time"] for entry in queue[:1]]
+    found += [one["oldest_at"] for one in _list_counted(report) if one["oldest_at"] is not None]
+    return min(found, default=None)
+
+
+def _list_counted(report: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
+    return [one for name, one in report["queues"].items() if name != "corrupt"] if report else []
 
 
 def describe_reasons(queue: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
