@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import json
 import os
 import pathlib
 import posixpath
+import re
 import secrets
 import shutil
 import subprocess
 import tarfile
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -191,6 +194,22 @@ class Container:
     def is_running(self) -> bool:
         """Whether its first process lives."""
         return bool(self.inspect()["State"]["Running"])
+
+    def watch_port(self, port: int, timeout_seconds: float) -> None:
+        """Wait until something in it listens at a TCP port, or for so long; not at all where that cannot be seen.
+
+        The kernel's table is read from outside (proc(5) /proc/pid/net): a program in the container, tried again and
+        again while it starts, would cost more than the start.
+        """
+        tables = pathlib.Path(f"/proc/{self.inspect()['State']['Pid']}/net")
+        is_listening = re.compile(rf":{port:04X} \S+ 0A ")
+        deadline = time.monotonic() + timeout_seconds
+        with contextlib.suppress(OSError):
+            while time.monotonic() < deadline:
+                if any(is_listening.search(table.read_text()) for table in tables.glob("tcp*")):
+                    return
+                (tables / "tcp").stat()  # the container's end
+                time.sleep(0.02)
 
     def health(self) -> str:
         """`starting`, `healthy` or `unhealthy`; empty without a health check."""

@@ -164,6 +164,7 @@ class Relay:
                 raise AssertionError(f"the relay ended with {self.exit_status()}:\n{self.logs()}")
             return self.banner(port).startswith("220")
 
+        self.container.watch_port(port, min(5, timeout_seconds))
         wait_until(is_ready, timeout_seconds, "the relay should answer with 220")
         return self
 
