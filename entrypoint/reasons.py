@@ -31,7 +31,9 @@ STEPS: Final = (
 """The way that mail goes, in its order."""
 
 _SUSPENDED: Final = re.compile(r"^delivery temporarily suspended: ")
-_HOST: Final = re.compile(r"(?:host |server |connect to |conversation with |lost connection with )([^ \[]+)\[")
+_HOST: Final = re.compile(
+    r"(?:host |server |connect to |conversation with |lost connection with )([^ \[]+)(?:\[| said: )"
+)
 
 _RATE: Final = (
     r"(?i:too many|rate limit|ratelimit|throttl|try again later.*connections|exceeded.*(limit|quota)|concurrent)"

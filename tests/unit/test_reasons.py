@@ -68,6 +68,7 @@ def test_host_is_found_in_the_reasons_that_name_one() -> None:
     """Several upstreams have several troubles."""
     assert find_host(f"connect to {HOST}:587: Connection refused") == "mail.example.com"
     assert find_host(f"host {HOST} said: 550 no") == "mail.example.com"
+    assert find_host("SASL [CACHED] authentication failed; server mail.example.com said: 535 no") == "mail.example.com"
     assert find_host("Server certificate not verified") is None
 
 
