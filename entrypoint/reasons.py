@@ -31,9 +31,7 @@ STEPS: Final = (
 """The way that mail goes, in its order."""
 
 _SUSPENDED: Final = re.compile(r"^delivery temporarily suspended: ")
-_HOST: Final = re.compile(
-    r"(?:host |server |connect to |conversation with |lost connection with )([^ \[]+)(?:\[| said: )"
-)
+_HOST: Final = re.compile(r"(?:host |server |connect to |conversation with |lost connection with )([^ \[]+)\[")
 
 _RATE: Final = (
     r"(?i:too many|rate limit|ratelimit|throttl|try again later.*connections|exceeded.*(limit|quota)|concurrent)"
@@ -88,16 +86,16 @@ ROWS: Final[tuple[tuple[str, str, str, str], ...]] = (
     (r"no mechanism available|No worthy mechs|offered no compatible authentication mechanisms",
      "mechanisms", "the upstream offers no login mechanism that this relay has or may use",
      "Check SMTP_SASL_MECHANISM_FILTER; an upstream that accepts only XOAUTH2 needs another kind of login"),
-    (r"SASL (?:\[CACHED\] )?authentication failed; .*said: 535",
+    (r"SASL authentication failed; .*said: 535",
      "auth", "the upstream refuses the user name or the password",
      "Check RELAYHOST_USERNAME and RELAYHOST_PASSWORD; many providers want a password made for applications"),
-    (r"SASL (?:\[CACHED\] )?authentication failed; .*said: 534",
+    (r"SASL authentication failed; .*said: 534",
      "auth", "the upstream wants another kind of login for this account",
      "Make a password for applications there, or allow SMTP AUTH for the account"),
-    (r"SASL (?:\[CACHED\] )?authentication failed; .*said: 4",
+    (r"SASL authentication failed; .*said: 4",
      "auth", "the upstream cannot check the login just now",
      "It is tried again by itself; too many tries may have locked the account for a while"),
-    (r"SASL (?:\[CACHED\] )?authentication failed",
+    (r"SASL authentication failed",
      "auth", "the login failed", "Check RELAYHOST_USERNAME and RELAYHOST_PASSWORD"),
     (r"said: 530|said: 5.*5\.7\.57|said: 5.*[Aa]uthenticat.*required",
      "auth", "the upstream wants a login before it takes mail, and offered none or was given none",

@@ -39,7 +39,7 @@ _LONGEST_LOGIN_RETRY_SECONDS: Final = 3600.0
 """Providers lock accounts that are tried with a wrong password again and again: seven times in the first hour, which
 finds the upstream that is given the new password after us, and then once an hour."""
 _LOGIN_STEPS: Final = frozenset({"mechanisms", "auth", "sender"})
-_REFUSED_LOGIN: Final = re.compile(r"SASL (?:\[CACHED\] )?authentication failed|host \S+ said: 53\d")
+_REFUSED_LOGIN: Final = re.compile(r"SASL authentication failed|host \S+ said: 53\d")
 _TROUBLE_PAUSE_SECONDS: Final = 10.0
 """When deliveries fail for a reason that no walk finds, it is looked for ever more seldom, up to the longest pause."""
 _UNREADABLE_PAUSE_SECONDS: Final = 60.0

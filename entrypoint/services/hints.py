@@ -19,8 +19,8 @@ _DELIVERY: Final = re.compile(
 _TROUBLE: Final = re.compile(
     r"(delivery temporarily suspended: )?("
     r"connect to |lost connection with |conversation with |host \S+ refused to talk to me|unable to look up host|"
-    r"Host or domain name not found|SASL (?:\[CACHED\] )?authentication failed|TLS is required|Cannot start TLS|"
-    r"Server certificate|host \S+ said: 53\d)"
+    r"Host or domain name not found|SASL authentication failed|TLS is required|Cannot start TLS|Server certificate|"
+    r"host \S+ said: 53\d)"
 )
 _UNTRUSTED: Final = ("Server certificate not trusted", "Server certificate not verified")
 _LEAST_SECONDS: Final = 1.0

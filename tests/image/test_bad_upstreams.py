@@ -245,8 +245,7 @@ CASES = [
 def relay(module_relays: Relays) -> Relay:
     """One relay for all cases, its patience shortened from minutes to two seconds."""
     return module_relays.start(
-        # Each row has its own refusal, and is not to be told the last one's. transport_maps is empty.
-        {**{f"POSTFIX_{name}": "2s" for name in TIMEOUTS}, "POSTFIX_smtp_sasl_auth_cache_name": "$transport_maps"},
+        {f"POSTFIX_{name}": "2s" for name in TIMEOUTS},
         allowed=[
             "SASL authentication failure: No worthy mechs found",
             "tlsv1 alert protocol version",

@@ -261,8 +261,6 @@ def create_patient(
     patience["INET_PROTOCOLS"] = "ipv4"
     # Else what is found for one case would be told of the next.
     patience["POSTFIX_smtp_destination_concurrency_failed_cohort_limit"] = "0"
-    # Each row has its own refusal, and is not to be told the last one's. transport_maps is empty.
-    patience["POSTFIX_smtp_sasl_auth_cache_name"] = "$transport_maps"
     unset = {"RELAYHOST_CA_FILE": ""} if "RELAYHOST_CA" in env else {}
     return relays.create(
         {**patience, **unset, **env},

@@ -288,27 +288,6 @@ def test_certificate_that_is_wrong_for_a_while(mail: Mail) -> None:
     mail.account("bad certificates")
 
 
-def test_login_that_is_refused_is_not_tried_for_each_message(
-    engine: Engine, network: Network, upstream: Upstream, relays: Relays
-) -> None:
-    """What goes out over a session from before tells the queue manager that all is well, and it hands out the rest."""
-    relay = relays.start(allowed=_SAID)
-    name = relay.container.name
-    upstream.behave(final_reply_delay_seconds=0.05)
-    with Load(engine, network, name, prefix="old-session", sessions=1, pause_seconds=0.02) as steady:
-        time.sleep(1.5)
-        before = count_refused_logins(upstream)
-        upstream.set_accounts({LOGIN: "renewed"})
-        with Load(engine, network, name, prefix="new-session", sessions=4, pause_seconds=0.3) as more:
-            time.sleep(8)
-            refused = count_refused_logins(upstream) - before
-            relay.set_secret("/run/secrets/password", b"renewed")
-            accepted = {*more.end(), *steady.end()}
-    print(f"a session from before: {refused} logins refused in 8 s, {len(accepted)} messages")
-    wait_until(lambda: not find_lost([*accepted], upstream), 30, "all should go out with the new password")
-    assert 0 < refused <= 4
-
-
 def test_password_that_changes_in_the_file_first(
     engine: Engine, network: Network, mail: Mail, upstream: Upstream, module_relays: Relays
 ) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 import pytest
@@ -118,5 +117,5 @@ def test_real_postfix_with_a_wrong_password_keeps_the_mail(
     (entry,) = relay.wait_queue(1)
     while not (reason := entry["recipients"][0].get("delay_reason")):
         (entry,) = relay.wait_queue(1)
-    assert re.search(r"SASL (\[CACHED\] )?authentication failed", reason)
+    assert "SASL authentication failed" in reason
     assert "535 5.7.8" in reason

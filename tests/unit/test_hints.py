@@ -35,7 +35,6 @@ def _list(run: pathlib.Path) -> list[str]:
         ("connect to x[192.0.2.1]:587: Connection refused", ["TROUBLE"]),
         ("delivery temporarily suspended: connect to x[192.0.2.1]:25: Connection timed out", ["TROUBLE"]),
         ("SASL authentication failed; server x[192.0.2.1] said: 535 no", ["TROUBLE"]),
-        ("SASL [CACHED] authentication failed; server x[192.0.2.1] said: 535 no", ["TROUBLE"]),
         ("host x[192.0.2.1] said: 530 5.7.0 log in", ["TROUBLE"]),
         ("host x[192.0.2.1] refused to talk to me: 421 4.3.2 later", ["TROUBLE"]),
         # About the message: the way to the upstream is well.

@@ -99,8 +99,7 @@ SWITCHED: Final = frozenset(
     smtp_fallback_relay smtp_dns_support_level smtp_host_lookup smtp_destination_concurrency_limit
     smtp_destination_rate_delay smtp_tls_wrappermode smtp_tls_policy_maps smtp_tls_fingerprint_digest
     smtp_tls_fingerprint_cert_match smtp_tls_servername smtp_tls_chain_files smtp_sasl_password_maps
-    smtp_sasl_security_options smtp_sasl_tls_security_options smtp_sasl_mechanism_filter smtp_sasl_auth_cache_name
-    smtp_sasl_auth_cache_time
+    smtp_sasl_security_options smtp_sasl_tls_security_options smtp_sasl_mechanism_filter
     """.split()
 )
 BASELINE: Final = plan_for(BASE)
