@@ -1,4 +1,4 @@
-"""What LOG_ADDRESSES says of addresses, for what the page shows besides the forwarder's report. By `health`.
+"""What LOG_ADDRESSES says of addresses, for what the page shows besides the forwarder's report. Pure.
 
 This is the one place through which all such texts go, each of them once: a code of a code is another one.
 """
@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from entrypoint.health.checks import make_checks
 from entrypoint.journal.addresses import Addresses
 from entrypoint.journal.words import leave_out_login
 
@@ -27,12 +26,6 @@ def hide_in_texts(value: Any, addresses: Addresses) -> Any:
     if isinstance(value, list | tuple):
         return [hide_in_texts(one, addresses) for one in value]
     return value
-
-
-def tell_checks(addresses: Addresses) -> dict[str, Any]:
-    """Return what `make_checks` finds now, as it may be shown."""
-    checks: dict[str, Any] = hide_in_texts(make_checks(), addresses)
-    return checks
 
 
 def hide_in_queue(queue: Iterable[Mapping[str, Any]], addresses: Addresses) -> list[dict[str, Any]]:

@@ -11,13 +11,15 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final, TextIO
 
+from entrypoint.health.checks import make_checks
 from entrypoint.journal.addresses import load_rules
 from entrypoint.services.status.answers import Answers
 from entrypoint.services.status.connections import Connections, open_listener
-from entrypoint.services.status.redaction import tell_checks
+from entrypoint.services.status.redaction import hide_in_texts
 from entrypoint.system.log import write_line
 
 _RETRY_SECONDS: Final = 10.0
+_LOOPBACK: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nobody is asked at these
 _REASONS: Final = {
     errno.EADDRINUSE: "another program has that port. Choose another one, for example 9155",
     errno.EADDRNOTAVAIL: "this container does not have that address. Use 0.0.0.0 or [::]",
@@ -53,7 +55,7 @@ def serve(listen: str, endpoint: TextIO) -> int:
 
 def find_endpoint(address: str, port: str) -> str:
     """Return the address and the port at which the container itself reaches the service, as bash needs them."""
-    return f"{ {'0.0.0.0': '127.0.0.1', '::': '::1'}.get(address, address) } {port}\n"  # noqa: S104 - not listened at
+    return f"{_LOOPBACK.get(address, address)} {port}\n"
 
 
 def listen_at(address: str, port: int, words: str) -> socket.socket:
@@ -80,7 +82,7 @@ def listen_at(address: str, port: int, words: str) -> socket.socket:
 
 def _tell_checks(checks: Mapping[str, Any] | None) -> bytes:
     del checks
-    return json.dumps(tell_checks(load_rules()[1])).encode()
+    return json.dumps(hide_in_texts(make_checks(), load_rules()[1])).encode()
 
 
 def _tell_metrics(checks: Mapping[str, Any] | None) -> bytes:

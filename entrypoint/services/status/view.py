@@ -12,6 +12,7 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from entrypoint import __version__, paths
+from entrypoint.health.checks import make_checks
 from entrypoint.journal.addresses import load_rules
 from entrypoint.reasons import explain
 from entrypoint.services.status.redaction import (
@@ -19,7 +20,6 @@ from entrypoint.services.status.redaction import (
     hide_in_settings,
     hide_in_texts,
     hide_login_reply,
-    tell_checks,
 )
 from entrypoint.system.files import read_text
 from entrypoint.system.observations import ask_observations
@@ -43,11 +43,11 @@ def read_postfix_version() -> str | None:
 
 
 def gather(checks: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return everything that the page shows; `checks` are from `tell_checks`, if there are fresh ones."""
+    """Return everything that the page shows; `checks`: from `make_checks` and hidden, if there are fresh ones."""
     settings = load_settings_in_force()
     _, addresses = load_rules()
     report = ask_observations()
-    known = checks or tell_checks(addresses)
+    known = checks or hide_in_texts(make_checks(), addresses)
     in_force, verdict = load_in_force(), load_verdict()
     problem = load_record().troubles.get(SETTINGS, "")
     queue, is_complete = _list_queue()
