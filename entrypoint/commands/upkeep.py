@@ -19,7 +19,7 @@ from entrypoint.config.disclosure import list_settings
 from entrypoint.config.environment import find_files, list_files
 from entrypoint.errors import StartupError
 from entrypoint.system.agenda import find_step, is_orphan, read_agenda, watch_files
-from entrypoint.system.daemons import find_daemons, flush_queue, reload_postfix, wait_until_ended
+from entrypoint.system.daemons import find_daemons, flush_queue, reload_postfix, renew_daemons, wait_until_ended
 from entrypoint.system.install import apply_changes
 from entrypoint.system.log import write_line
 from entrypoint.system.processes import recall
@@ -36,7 +36,7 @@ from entrypoint.upkeep.record import (
     save_record,
     say_changes,
 )
-from entrypoint.upkeep.schedule import NAME, choose_next_fetch, is_fetch_due, plan_next_run
+from entrypoint.upkeep.schedule import NAME, choose_next_fetch, is_fetch_due, is_told, plan_next_run
 
 _NAMES: Final = {
     "sasl_passwd": "the login at the upstream",
@@ -59,6 +59,7 @@ def main(arguments: list[str]) -> int:
     step = find_step(read_agenda(NAME))
     before = load_record()
     is_due = is_fetch_due(before)
+    is_refused = is_told(paths.REFUSED)
     endings: tuple[Ending, ...] = ()
     has_names = False
     changed: list[str] = []
@@ -76,6 +77,8 @@ def main(arguments: list[str]) -> int:
         after = replace(before, troubles={**before.troubles, SETTINGS: text})
     if step < 0:
         _follow_clock(-step)
+    elif is_refused and not changed and is_running():
+        _end_old_sessions()
     say_changes(before, after)
     save_record(after)
     plan_next_run(after, watches, endings, has_names=has_names)
@@ -89,6 +92,16 @@ def _follow_clock(seconds: float) -> None:
     write_line("INFO", f"the clock was set back by {seconds:.0f} s: what waits is tried at once")
     if is_running():
         reload_postfix()
+
+
+def _end_old_sessions() -> None:
+    """Have the queue manager see that the login is refused, and stop trying it.
+
+    What a session from before still sends tells it that all is well, and each message that finds no such session is one
+    more refused login, for which providers lock accounts.
+    """
+    write_line("INFO", "the upstream refuses the login, but not in sessions from before: they are ended; mail waits")
+    renew_daemons()
 
 
 def _retry_what_failed_last(deliveries: set[int]) -> None:

@@ -11,7 +11,7 @@ from entrypoint import paths
 from entrypoint.config.settings import Settings
 from entrypoint.config.tls import TlsLevel
 from entrypoint.config.values import LOOPBACK_ONLY
-from entrypoint.plan.capacity import choose_capacity, choose_process_limit
+from entrypoint.plan.capacity import choose_capacity, choose_first_deliveries, choose_process_limit
 from entrypoint.plan.files import Facts, Plan, PlannedFile
 from entrypoint.plan.networks import (
     choose_excluded_gateways,
@@ -170,6 +170,7 @@ def _view_main_cf(settings: Settings, facts: Facts) -> dict[str, Any]:
         "uses_dane": bool(levels & {TlsLevel.DANE, TlsLevel.DANE_ONLY}),
         "has_concurrency": settings.relayhost_concurrency is not None,
         "concurrency": settings.relayhost_concurrency,
+        "first_deliveries": choose_first_deliveries(settings),
         "has_rate_delay": settings.relayhost_rate_delay is not None,
         "rate_delay_seconds": settings.relayhost_rate_delay,
         "status_filter": _STATUS_FILTER,

@@ -23,7 +23,12 @@ _TROUBLE: Final = re.compile(
     r"host \S+ said: 53\d)"
 )
 _UNTRUSTED: Final = ("Server certificate not trusted", "Server certificate not verified")
+_REFUSED: Final = "SASL authentication failed"
 _LEAST_SECONDS: Final = 1.0
+_SETTLED_SECONDS: Final = 3.0
+"""A file that changes again and again is not at rest, and the supervisor leaves it alone (`system.agenda`)."""
+_REFUSAL_SECONDS: Final = 30.0
+"""Refusals further apart are not of one trouble: what lies between was delivered over sessions of its own."""
 
 
 class Hints:
@@ -31,6 +36,8 @@ class Hints:
 
     def __init__(self) -> None:
         self._noted_at: dict[str, float] = {}
+        self._refused_at = 0.0
+        self._is_sent_since = False
 
     def note(self, line: str, at: float) -> None:
         """Leave word of a line, if it is one of a delivery by smtp(8); `at` is in seconds since the epoch."""
@@ -40,14 +47,23 @@ class Hints:
         if match is None:
             return
         if match[1] == "sent":
+            self._is_sent_since = True
             self._write(paths.LAST_SENT, "", at)
         elif _TROUBLE.match(match[2]):
             self._write(paths.TROUBLE, match[2], at)
             if any(words in match[2] for words in _UNTRUSTED):
                 self._write(paths.UNTRUSTED, match[2], at)
+            if match[2].startswith(_REFUSED):
+                self._note_refusal(match[2], at)
 
-    def _write(self, path: str, text: str, at: float) -> None:
-        if 0 <= at - self._noted_at.get(path, 0.0) < _LEAST_SECONDS:
+    def _note_refusal(self, text: str, at: float) -> None:
+        """Leave word of a login that is refused before and after something was sent."""
+        if self._is_sent_since and 0 <= at - self._refused_at < _REFUSAL_SECONDS:
+            self._write(paths.REFUSED, text, at, pause_seconds=_SETTLED_SECONDS)
+        self._refused_at, self._is_sent_since = at, False
+
+    def _write(self, path: str, text: str, at: float, *, pause_seconds: float = _LEAST_SECONDS) -> None:
+        if 0 <= at - self._noted_at.get(path, 0.0) < pause_seconds:
             return
         self._noted_at[path] = at
         # On a full disk nobody is called; the log must flow all the same.

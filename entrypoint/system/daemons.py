@@ -53,13 +53,17 @@ def wait_until_ended(name: str, pids: Collection[int], timeout_seconds: float) -
 def reload_postfix() -> None:
     """Have the configuration read again, and all that waits tried with it.
 
-    The queue manager of before would take the flush with it when it ends: it must have ended. Deliveries under way end
-    as they began (postfix(1) reload).
+    The queue manager of before would take the flush with it when it ends: it must have ended.
     """
     managers = find_daemons("qmgr")
-    finish_command(start_command(("postfix", "reload")))
+    renew_daemons()
     wait_until_ended("qmgr", managers, _RELOADED_SECONDS)
     flush_queue()
+
+
+def renew_daemons() -> None:
+    """End every daemon after what it does now, and with it the sessions that wait for a message (postfix(1) reload)."""
+    finish_command(start_command(("postfix", "reload")))
 
 
 def flush_queue() -> None:

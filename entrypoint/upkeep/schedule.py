@@ -31,6 +31,8 @@ _FIRST_PAUSE_SECONDS: Final = 5.0
 _LONGEST_PAUSE_SECONDS: Final = 3600.0
 """While deliveries meet a certificate that is not trusted, the CA is fetched after the first of these, and then ever
 more seldom, as long as it stays the same."""
+_REFUSED_PAUSE_SECONDS: Final = 3.0
+"""A session that was at work at one reload may be the next one's."""
 _REPAIR_SECONDS: Final = 300.0
 """What cannot be used is tried again after this, or when a file changes."""
 _NAMES_SECONDS: Final = 300.0
@@ -50,9 +52,13 @@ def is_fetch_due(record: Record) -> bool:
     """Return whether it is time, or a delivery has met an untrusted CA since the last run."""
     if record.fetch_due_at is None:
         return False
-    hints = [watch for watch in read_agenda(NAME).watches if watch.path == paths.UNTRUSTED]
-    is_hinted = any(take_signature(watch.path) != watch.signature for watch in hints)
-    return is_hinted or find_now() >= record.fetch_due_at
+    return is_told(paths.UNTRUSTED) or find_now() >= record.fetch_due_at
+
+
+def is_told(path: str) -> bool:
+    """Return whether deliveries have left word there since the last run."""
+    hints = [watch for watch in read_agenda(NAME).watches if watch.path == path]
+    return any(take_signature(watch.path) != watch.signature for watch in hints)
 
 
 def plan_next_run(
@@ -64,6 +70,7 @@ def plan_next_run(
     """
     now = find_now()
     next_look = find_next_look(endings, time.time())
+    files += watch_files((paths.REFUSED,), not_before=now + _REFUSED_PAUSE_SECONDS)
     moments = [now + DAY_SECONDS]  # the wall clock may have been put right since
     if has_names:
         moments.append(now + _NAMES_SECONDS)

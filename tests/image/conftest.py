@@ -15,6 +15,8 @@ from tests.support.upstream import HOSTNAME, Upstream
 
 PASSWORD = "secret"
 LOGIN = "relay@example.test"
+AT_A_RELOAD = ("problem talking to service (rewrite|private/scache)",)
+"""At a reload a session's first try may meet the end of a service, and it asks again."""
 # What Postfix says when a virtual machine's clock steps while it writes a queue file; nothing that we could mend.
 _THE_MACHINE = ("file system clock is", "resetting file time stamps")
 # The volumes of most tests have no name; test_stop.py has that warning.

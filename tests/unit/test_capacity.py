@@ -38,6 +38,14 @@ def test_sessions_follow_from_the_memory(
     assert (found.sessions, found.sessions_of_one) == (sessions, of_one)
 
 
+@pytest.mark.parametrize(("concurrency", "first"), [(None, 2), ("1", 1), ("2", 2), ("20", 2), ("50", 5)])
+def test_burst_begins_with_few_deliveries(concurrency: str | None, first: int) -> None:
+    """Each of them may be a refused login; never more than are allowed at all, of which Postfix would warn."""
+    env = {"RELAYHOST_CONCURRENCY": concurrency} if concurrency else {}
+    main_cf = read_main_cf(plan_for({**RELAYHOST, **env}))
+    assert main_cf["smtp_initial_destination_concurrency"] == str(first)
+
+
 @pytest.mark.parametrize("mebibytes", [96, 128, 192, 256, 384, 512, 1024])
 def test_one_client_leaves_sessions_to_others(mebibytes: int) -> None:
     """And what is missing for the least number is missing only where there is little memory."""

@@ -18,7 +18,7 @@ RELAY = "relay=mail.example.test[172.21.0.2]:587, "
 @pytest.fixture(autouse=True)
 def run(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
     """A directory of the test's own."""
-    for name in ("TROUBLE", "UNTRUSTED", "LAST_SENT"):
+    for name in ("TROUBLE", "UNTRUSTED", "REFUSED", "LAST_SENT"):
         monkeypatch.setattr(paths, name, str(tmp_path / name))
     return tmp_path
 
@@ -85,6 +85,43 @@ def test_thousand_deliveries_in_a_second_are_one_write(run: pathlib.Path) -> Non
     # A clock that was put back must not silence it.
     hints.note(line, 50.0)
     assert _list(run) == ["LAST_SENT"]
+
+
+_REFUSED = f"{START}{RELAY}{REST}dsn=4.7.8, status=deferred (SASL authentication failed; server x said: 535)\n"
+_SENT = f"{START}{RELAY}{REST}dsn=2.0.0, status=sent (250 2.0.0 Ok: queued as 1)\n"
+
+
+@pytest.mark.parametrize(
+    ("lines", "is_told"),
+    [
+        ([(_REFUSED, 0.0), (_SENT, 0.1), (_REFUSED, 0.2)], True),
+        ([(_REFUSED, 0.0), (_REFUSED, 0.1), (_SENT, 0.2), (_SENT, 0.3), (_REFUSED, 29.0)], True),
+        # Every login is refused: the queue manager stops by itself.
+        ([(_SENT, 0.0), (_REFUSED, 0.1), (_REFUSED, 0.2), (_REFUSED, 0.3)], False),
+        # Refused once, and well again; a while later once more.
+        ([(_REFUSED, 0.0), (_SENT, 0.1), (_REFUSED, 31.0)], False),
+        ([(_REFUSED, 0.0), (_SENT, 0.1)], False),
+    ],
+)
+def test_login_that_is_refused_while_older_sessions_deliver(
+    lines: list[tuple[str, float]], is_told: bool, run: pathlib.Path
+) -> None:
+    """Only then are those to be ended: otherwise Postfix stops by itself, and a reload would have it try again."""
+    hints = Hints()
+    for line, at in lines:
+        hints.note(line, 100.0 + at)
+    assert ("REFUSED" in _list(run)) == is_told
+
+
+def test_word_of_refused_logins_comes_to_rest(run: pathlib.Path) -> None:
+    """The supervisor leaves a file alone that is written again and again."""
+    hints = Hints()
+    for tenth in range(29):
+        hints.note(_REFUSED, 100.0 + tenth / 10)
+        hints.note(_SENT, 100.05 + tenth / 10)
+        if tenth == 1:
+            (run / "REFUSED").unlink()
+    assert "REFUSED" not in _list(run)
 
 
 def test_full_disk_does_not_stop_the_log(run: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
