@@ -17,6 +17,7 @@ from bench.report import render_report
 from bench.start import NoGreetingError, measure_starts
 from bench.steps import measure_imports, measure_steps
 from bench.summary import divide
+from bench.upstream import PEER_IMAGE, UPSTREAM, make_authority, make_upstream
 
 _HERE: Final = pathlib.Path(__file__).parent
 _BARE_IMAGE: Final = "authrelay-bench-bare:dev"
@@ -42,25 +43,17 @@ def main() -> int:
 def measure(image: str, base: str, rounds: int, idle_seconds: float) -> dict[str, Any]:
     """Return every number."""
     build_image(_BARE_IMAGE, str(_HERE / "bare"), base)
-    own = Subject(
-        name="authrelay",
-        # By its number: the tag may move to another build while this runs.
-        image=str(inspect(image)["Id"]),
-        environment=(
-            ("RELAYHOST", "[smtp.bench.test]:587"),
-            ("RELAYHOST_USERNAME", "relay@bench.test"),
-            ("RELAYHOST_PASSWORD", "secret"),
-        ),
-        volumes=(_QUEUE, "/var/lib/authrelay"),
-    )
+    build_image(PEER_IMAGE, str(_HERE / "peer"), base)
     bare = Subject(name="bare", image=_BARE_IMAGE, volumes=(_QUEUE,))
     machine = describe_machine()
-    with make_network() as network:
+    with make_network() as network, make_authority() as authority, make_upstream(network, authority, 0, "0-1"):
+        own = _make_subject(image, authority)
         _warm_up((own, bare))
         starts = measure_starts((own, bare), network, rounds)
         health = measure_health(own, network, rounds)
         # Another process's memory is root's to see.
         idle = measure_idle((own, bare), network, idle_seconds) if os.geteuid() == 0 else {"authrelay": None}
+        steps, imports = measure_steps(own, rounds), measure_imports(own.image, rounds)
     return {
         "machine": machine,
         "rounds": rounds,
@@ -75,10 +68,27 @@ def measure(image: str, base: str, rounds: int, idle_seconds: float) -> dict[str
         "image_bytes": measure_images((base, _BARE_IMAGE, image)),
         "health": health,
         "idle": idle,
-        "steps_ms": measure_steps(own, rounds),
-        "imports": measure_imports(own.image, rounds),
+        "steps_ms": steps,
+        "imports": imports,
         "starts": starts,
     }
+
+
+def _make_subject(image: str, authority: str) -> Subject:
+    """Return authrelay with an upstream that is there, and with which all is well: otherwise it would look for it."""
+    return Subject(
+        name="authrelay",
+        # By its number: the tag may move to another build while this runs.
+        image=str(inspect(image)["Id"]),
+        environment=(
+            ("RELAYHOST", f"[{UPSTREAM}]:587"),
+            ("RELAYHOST_USERNAME", "relay@bench.test"),
+            ("RELAYHOST_PASSWORD", "secret"),
+            ("RELAYHOST_CA_FILE", "/authority/ca.pem"),
+        ),
+        volumes=(_QUEUE, "/var/lib/authrelay"),
+        options=(f"--volume={authority}:/authority:ro",),
+    )
 
 
 def _warm_up(subjects: tuple[Subject, ...]) -> None:

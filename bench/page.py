@@ -18,6 +18,19 @@ _BEGIN: Final = "<!-- figures: python -m bench.page -->\n"
 _END: Final = "<!-- end of figures -->\n"
 _BEGIN_CURVES: Final = "<!-- curves: python -m bench.page -->\n"
 _END_CURVES: Final = "<!-- end of curves -->\n"
+_BEGIN_STARTS: Final = "<!-- starts: python -m bench.page -->\n"
+_END_STARTS: Final = "<!-- end of starts -->\n"
+_STARTS: Final = (
+    ("first start, to the first 220, ms", "first", "from_started_ms"),
+    ("restart, to the first 220, ms", "restart", "from_started_ms"),
+    ("first start, from the 220 to `healthy`, ms", "first", "healthy_ms"),
+    ("restart, from the 220 to `healthy`, ms", "restart", "healthy_ms"),
+)
+_IDLE: Final = (
+    ("processes at rest", "processes", 1),
+    ("their PSS, MiB", "pss_kib", 1 / 1024),
+    ("CPU at rest, ms a second", "cpu_ms_per_second", 1),
+)
 _TRIPS: Final = 3
 """Round trips of a message in a session that goes on: RSET; MAIL, RCPT and DATA in one; the content."""
 
@@ -92,6 +105,27 @@ def render_curves(results: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def render_starts(results: dict[str, Any]) -> str:
+    """Return the table of starts and of what a relay costs at rest, in Markdown."""
+    machine = results["machine"]
+    lines = [
+        f"{machine['cores']} cores ({machine['processor']}), Linux {machine['kernel']}, Docker {machine['engine']} on "
+        f"{machine['storage']}; medians of {results['rounds']}, least and greatest in brackets.",
+        "",
+        "| | authrelay | bare | times bare |",
+        "|---|---:|---:|---:|",
+    ]
+    for title, kind, key in _STARTS:
+        own, bare = (results["starts"][name][kind][key] for name in ("authrelay", "bare"))
+        ratio = results["ratios"][kind].get(key)
+        cells = [_spread(one, has_range=True) if one else "-" for one in (own, bare)]
+        lines.append(f"| {title} | {cells[0]} | {cells[1]} | {f'{ratio:.2f}' if ratio else '-'} |")
+    for title, key, factor in _IDLE:
+        cells = [_round(results["idle"][name][key]["median"] * factor) for name in ("authrelay", "bare")]
+        lines.append(f"| {title} | {cells[0]} | {cells[1]} | |")
+    return "\n".join(lines) + "\n\n"
+
+
 def _describe_machine(results: dict[str, Any]) -> str:
     machine = results["machine"]
     return (
@@ -104,13 +138,15 @@ def _describe_machine(results: dict[str, Any]) -> str:
 
 def main() -> None:
     """Write all of it."""
-    results, curves = (
-        json.loads((_RESULTS / f"{name}.json").read_text(encoding="utf-8")) for name in ("deliveries", "curves")
+    results, curves, starts = (
+        json.loads((_RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+        for name in ("deliveries", "curves", "latest")
     )
     page = _PAGE.read_text(encoding="utf-8")
     for begin, end, figures in (
         (_BEGIN, _END, f"\n{render_tables(results)}"),
         (_BEGIN_CURVES, _END_CURVES, f"\n{render_curves(curves)}"),
+        (_BEGIN_STARTS, _END_STARTS, f"\n{render_starts(starts)}"),
     ):
         pattern = f"(?s){re.escape(begin)}.*{re.escape(end)}"
         page = re.sub(pattern, lambda _, text=f"{begin}{figures}{end}": text, page)  # type: ignore[misc]

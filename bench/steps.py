@@ -18,7 +18,7 @@ from bench.summary import summarize
 _SCRIPT: Final = pathlib.Path(__file__).with_name("steps_inside.py")
 _PYTHON: Final = "/opt/authrelay/bin/python3"
 _PROGRAMS: Final = {
-    "authrelay run": "entrypoint.commands.run",
+    "authrelay run": "entrypoint.commands.start",
     "supervisor": "entrypoint.services.supervisor",
     "log forwarder": "entrypoint.services.forwarder",
 }

@@ -24,7 +24,7 @@ import entrypoint.__main__, entrypoint.config.environment
 mark("import settings (environs)")
 import entrypoint.plan.compute
 mark("import plan (jinja2)")
-import entrypoint.commands.run
+import entrypoint.commands.start
 mark("import the rest")
 from entrypoint import paths
 from entrypoint.commands import prepare

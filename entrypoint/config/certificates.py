@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -171,6 +170,8 @@ def _load_pem(data: bytes) -> list[x509.Certificate]:
 
 
 def _unpack_zip(data: bytes) -> list[x509.Certificate]:
+    import zipfile  # hardly a start needs it
+
     found: list[x509.Certificate] = []
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from typing import Final
 
 from entrypoint.config.settings import DECLARATIONS
@@ -102,7 +101,7 @@ def find_unknown_names(environ: Mapping[str, str]) -> list[Problem]:
 def find_close_parameter(name: str, parameters: Iterable[str]) -> str | None:
     """Return the Postfix parameter that was probably meant."""
     folded = {parameter.lower(): parameter for parameter in parameters}
-    close = get_close_matches(name.lower(), folded, n=1, cutoff=0.8)
+    close = _find_close(name.lower(), folded, cutoff=0.8)
     return folded[close[0]] if close else None
 
 
@@ -119,7 +118,7 @@ def _find_meant(base: str) -> str | None:
         if edits <= (1 if len(plain) < 9 else 2):
             return name
     if base.startswith(_PREFIXES):
-        close = get_close_matches(base, NAMES, n=1, cutoff=0.0)
+        close = _find_close(base, NAMES, cutoff=0.0)
         return close[0] if close else None
     return None
 
@@ -137,3 +136,9 @@ def measure_edits(left: str, right: str) -> int:
             current.append(edits)
         before, above = above, current
     return above[-1]
+
+
+def _find_close(name: str, names: Iterable[str], *, cutoff: float) -> list[str]:
+    from difflib import get_close_matches  # no start without a mistake needs it
+
+    return get_close_matches(name, list(names), n=1, cutoff=cutoff)

@@ -16,7 +16,8 @@ _SESSION_BYTES: Final = 5 * _MEBIBYTE // 2
 """An smtpd(8) and the cleanup(8) that takes its message. All three were measured: private pages and page tables."""
 _DELIVERIES: Final = 20
 """postconf(5) default_destination_concurrency_limit."""
-_LEAST_AT_FIRST: Final = 2
+_LEAST_AT_FIRST: Final = 5
+"""postconf(5) initial_destination_concurrency."""
 _MOST_PROCESSES: Final = 100
 """postconf(5) default_process_limit."""
 _MOST_FOR_ONE: Final = 50
@@ -43,9 +44,9 @@ def choose_process_limit(settings: Settings) -> str:
 
 
 def choose_first_deliveries(settings: Settings) -> int:
-    """Return with how many deliveries at once a burst begins: where many are wanted, with a tenth of them."""
+    """Return with how many deliveries at once a burst begins: where many are wanted, with a fifth of them."""
     wanted = settings.relayhost_concurrency or _DELIVERIES
-    return min(wanted, max(_LEAST_AT_FIRST, wanted // 10))
+    return min(wanted, max(_LEAST_AT_FIRST, wanted // 5))
 
 
 def choose_capacity(settings: Settings, memory_bytes: int | None) -> Capacity:

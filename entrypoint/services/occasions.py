@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from supervisor.states import RUNNING_STATES
-
+from entrypoint.services.library import RUNNING_STATES
 from entrypoint.system.agenda import Agenda, find_now, is_due, read_agenda
 from entrypoint.system.log import write_line
 

@@ -9,8 +9,7 @@ import os
 import signal
 from typing import Any, Final
 
-from supervisor.options import ServerOptions
-
+from entrypoint.services.library import ServerOptions
 from entrypoint.system.processes import send_signal
 
 _STOPS: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})

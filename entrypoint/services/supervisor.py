@@ -15,17 +15,21 @@ import sys
 import time
 from typing import Any, Final
 
-from supervisor import events
-from supervisor.medusa.asyncore_25 import ExitNow
-from supervisor.options import ProcessConfig, decode_wait_status
-from supervisor.process import Subprocess
-from supervisor.states import STOPPED_STATES, SupervisorStates, getProcessStateDescription
-from supervisor.supervisord import Supervisor
-
 from entrypoint import paths
 from entrypoint.errors import CannotWriteError, CommandFailedError
 from entrypoint.services import offshoot
 from entrypoint.services.drain import Drain, look_at_rest
+from entrypoint.services.library import (
+    STOPPED_STATES,
+    ExitNow,
+    ProcessConfig,
+    Subprocess,
+    Supervisor,
+    SupervisorStates,
+    decode_wait_status,
+    events,
+    getProcessStateDescription,
+)
 from entrypoint.services.log_socket import LogSocket
 from entrypoint.services.occasions import Occasion
 from entrypoint.services.signals import Options
@@ -34,7 +38,7 @@ from entrypoint.system.daemons import list_children
 from entrypoint.system.files import read_text
 from entrypoint.system.log import copy_line, write_line
 from entrypoint.system.memory import give_way
-from entrypoint.system.processes import REMEMBERED
+from entrypoint.system.processes import REMEMBERED, await_result
 from entrypoint.system.service_record import STATUS, Service, ServiceRecord, save_services
 
 _FORWARDER: Final = "log-forwarder"
@@ -258,6 +262,17 @@ def describe_end() -> tuple[str, str]:
     return severity, f"stopped; {rest}"
 
 
+def await_start() -> int:
+    """Wait until everything is prepared; return the status of a start that failed, which has said why."""
+    status, time_zone = await_result()
+    if status < 0:
+        write_line("ERROR", f"the start was ended by {signal.Signals(-status).name}, perhaps for want of memory")
+        return CommandFailedError.exit_status
+    os.environ["TZ"] = time_zone
+    time.tzset()
+    return status
+
+
 def main() -> int:
     """Supervise, and return the exit status of the container."""
     try:
@@ -270,4 +285,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(await_start() or main())

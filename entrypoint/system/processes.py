@@ -15,6 +15,8 @@ from entrypoint.errors import CommandFailedError
 
 REMEMBERED: Final = 3
 """The descriptor of what `remember` keeps."""
+_RESULT: Final = 4
+"""The descriptor at which what `leave_result` leaves can be read."""
 _MOST_FILES: Final = 65536
 """Enough for every connection that Postfix can hold, and closed in no time. Some engines give 2^30, and programs that
 close every possible descriptor then take minutes to start."""
@@ -111,16 +113,41 @@ def apply_file_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
 
 
-def remember(text: str) -> None:
-    """Keep a text in this process's memory, for the program that it becomes and whoever that hands it to.
+def become_beside(program: str, arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Become another program, and return in a child: the descriptor for `leave_result`, which the other awaits.
 
-    It is a file without a name (memfd_create(2)): on no disk, in no environment, and closed in every other child.
+    Both have a file without a name (memfd_create(2)) for what is remembered: on no disk, in no environment, and closed
+    in every other child.
     """
-    descriptor = os.memfd_create("settings", 0)
-    os.write(descriptor, text.encode())
-    if descriptor != REMEMBERED:
-        os.dup2(descriptor, REMEMBERED)
-        os.close(descriptor)
+    memory, (reader, writer) = os.memfd_create("settings", 0), os.pipe()
+    for descriptor, number in ((memory, REMEMBERED), (reader, _RESULT)):
+        if descriptor != number:
+            os.dup2(descriptor, number)
+    if os.fork():
+        os.set_inheritable(_RESULT, True)
+        become(program, arguments, environment)
+    os.close(_RESULT)
+    return writer
+
+
+def leave_result(writer: int, text: str) -> NoReturn:
+    """End this child well, and at once: nothing that it imported needs to be taken apart."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.write(writer, text.encode())
+    os._exit(0)
+
+
+def await_result() -> tuple[int, str]:
+    """Return how the child that prepared everything has ended, an exit status or a signal below 0, and its result."""
+    with open(_RESULT, encoding="utf-8") as file:
+        text = file.read()
+    return os.waitstatus_to_exitcode(os.wait()[1]), text
+
+
+def remember(text: str) -> None:
+    """Keep a text for whoever the supervisor hands it to."""
+    os.write(REMEMBERED, text.encode())
 
 
 def recall() -> str:

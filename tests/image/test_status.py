@@ -233,8 +233,8 @@ def test_service_that_is_lost_for_good_ends_nothing(relays: Relays, upstream: Up
     """A relay without metrics is a relay; one that ends for the lack of them is none."""
     relay = relays.start(allowed=["status ended", "status cannot be kept running"])
     killing = (
-        'while :; do for p in /proc/[0-9]*; do [ "$(cat $p/comm 2>/dev/null)" = status ] && kill -9 ${p#/proc/}; done; '
-        "sleep 0.1; done"
+        "until [ -e /tmp/over ]; do for p in /proc/[0-9]*; do "
+        '[ "$(cat $p/comm 2>/dev/null)" = status ] && kill -9 ${p#/proc/}; done; sleep 0.1; done'
     )
     killer = threading.Thread(
         target=relay.container.exec,
@@ -245,6 +245,7 @@ def test_service_that_is_lost_for_good_ends_nothing(relays: Relays, upstream: Up
     try:
         line = wait_line(relay, "status cannot be kept running", 40)
     finally:
+        relay.container.exec(["touch", "/tmp/over"], check=False)
         killer.join()
     assert " WARNING authrelay: " in line
     assert "mail is not affected" in line

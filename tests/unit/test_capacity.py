@@ -38,12 +38,12 @@ def test_sessions_follow_from_the_memory(
     assert (found.sessions, found.sessions_of_one) == (sessions, of_one)
 
 
-@pytest.mark.parametrize(("concurrency", "first"), [(None, 2), ("1", 1), ("2", 2), ("20", 2), ("50", 5)])
-def test_burst_begins_with_few_deliveries(concurrency: str | None, first: int) -> None:
-    """Each of them may be a refused login; never more than are allowed at all, of which Postfix would warn."""
+@pytest.mark.parametrize(("concurrency", "first"), [("1", "1"), ("4", "4"), ("20", "5"), ("50", "10"), (None, None)])
+def test_burst_begins_with_a_fifth_of_the_deliveries(concurrency: str | None, first: str | None) -> None:
+    """Each may be a refused login; never more than are allowed at all, of which Postfix would warn."""
     env = {"RELAYHOST_CONCURRENCY": concurrency} if concurrency else {}
     main_cf = read_main_cf(plan_for({**RELAYHOST, **env}))
-    assert main_cf["smtp_initial_destination_concurrency"] == str(first)
+    assert main_cf.get("smtp_initial_destination_concurrency") == first
 
 
 @pytest.mark.parametrize("mebibytes", [96, 128, 192, 256, 384, 512, 1024])

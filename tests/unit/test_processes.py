@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import pathlib
 import resource
+import subprocess
 import sys
 
 import pytest
 
 from entrypoint.errors import CommandFailedError
 from entrypoint.system.processes import bound_file_limit, finish_command, read_standard_error, start_command
+
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 def _run(code: str) -> tuple[str, ...]:
@@ -56,3 +60,30 @@ def test_command_that_speaks_no_utf8_is_still_told() -> None:
 def test_standard_error_alone_is_read() -> None:
     """postconf prints thousands of lines to standard output; only the others matter."""
     assert read_standard_error(_run("import sys; print('out'); sys.stderr.write('err')")) == "err"
+
+
+_BESIDE = """
+import os, signal, sys
+from entrypoint.system.processes import become_beside, leave_result, remember
+then = "import os; from entrypoint.system.processes import await_result; print(*await_result()); "
+then += "print(os.pread(3, 99, 0), *os.environ)"
+writer = become_beside(sys.executable, ("-c", then), {"PYTHONPATH": os.getcwd()})
+remember("settings")
+FATE
+"""
+
+
+@pytest.mark.parametrize(
+    ("fate", "told"),
+    [("leave_result(writer, 'UTC')", "0 UTC"), ("sys.exit(78)", "78"), ("os.kill(os.getpid(), signal.SIGKILL)", "-9")],
+)
+def test_start_is_awaited_by_the_program_that_its_parent_has_become(fate: str, told: str) -> None:
+    """What ends the start ends the container with the same status; the supervisor has no variable of the user's."""
+    command = (sys.executable, "-B", "-c", _BESIDE.replace("FATE", fate))
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False, env={"PYTHONPATH": str(ROOT), "SECRET": "x"}
+    )
+    first, second = done.stdout.splitlines()
+    assert first.strip() == told
+    assert second.startswith("b'settings' PYTHONPATH")
+    assert "SECRET" not in second

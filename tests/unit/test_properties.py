@@ -50,7 +50,7 @@ VALID: Final[Mapping[str, tuple[str, frozenset[str]]]] = {
         ("FALLBACK_RELAYHOST", "[smtp2.example.com]:587", "smtp_fallback_relay smtp_tls_servername"),
         ("FALLBACK_RELAYHOST_USERNAME", "other", ""),
         ("FALLBACK_RELAYHOST_PASSWORD", "secret2", ""),
-        ("RELAYHOST_CONCURRENCY", "3", "smtp_destination_concurrency_limit"),
+        ("RELAYHOST_CONCURRENCY", "3", "smtp_destination_concurrency_limit smtp_initial_destination_concurrency"),
         ("RELAYHOST_RATE_DELAY", "2s", "smtp_destination_rate_delay"),
         ("CLIENT_CERT", LEAF, ""),
         ("CLIENT_KEY", KEY, ""),
@@ -97,6 +97,7 @@ NEEDED: Final[Mapping[str, Mapping[str, str]]] = {
 SWITCHED: Final = frozenset(
     """
     smtp_fallback_relay smtp_dns_support_level smtp_host_lookup smtp_destination_concurrency_limit
+    smtp_initial_destination_concurrency
     smtp_destination_rate_delay smtp_tls_wrappermode smtp_tls_policy_maps smtp_tls_fingerprint_digest
     smtp_tls_fingerprint_cert_match smtp_tls_servername smtp_tls_chain_files smtp_sasl_password_maps
     smtp_sasl_security_options smtp_sasl_tls_security_options smtp_sasl_mechanism_filter

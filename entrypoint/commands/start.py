@@ -1,0 +1,78 @@
+"""What `authrelay run` does before there is anything to supervise: settings -> plan -> disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import Final
+
+from entrypoint import __version__, paths
+from entrypoint.commands.prepare import Occasion, Prepared, prepare
+from entrypoint.config.disclosure import list_settings
+from entrypoint.config.environment import find_files, list_files, read_environment
+from entrypoint.system.address_key import install_key, load_or_make_key
+from entrypoint.system.agenda import Agenda, Watch, find_now, watch_files, write_agenda
+from entrypoint.system.files import read_text
+from entrypoint.system.install import install, install_log_rules
+from entrypoint.system.log import copy_line, write_line
+from entrypoint.system.processes import remember
+from entrypoint.system.queue import describe_place
+from entrypoint.upkeep.in_force import InForce, find_change_times, make_certificates, save_in_force
+from entrypoint.upkeep.record import FETCHED, Record, key_by_text, save_record, say_changes
+from entrypoint.upkeep.schedule import choose_next_fetch, plan_next_run
+from entrypoint.upkeep.verdict import Upstream, Verdict, save_verdict
+
+_VOLUME: Final = f"Give it a volume: --volume queue:{paths.QUEUE}"
+
+
+def start() -> str:
+    """Make everything that the supervisor and its services need, and return the time zone that they have."""
+    environ = read_environment()
+    watches = watch_files(list_files(environ))
+    prepared = prepare(Occasion.START)
+    settings = prepared.settings
+    install_log_rules(prepared.plan.files)
+    os.environ["TZ"] = settings.tz
+    time.tzset()
+    started_at, started = time.time(), f"version {__version__}, relaying to {settings.relayhost_nexthop}"
+    write_line("INFO", started)
+    remarks = install(prepared.plan.files)
+    # Until then nothing on the disk said that there is a syslog server.
+    copy_line("INFO", started_at, started)
+    for remark in remarks:
+        write_line("WARNING", remark)
+    if settings.log_addresses == "hash":
+        given = settings.log_addresses_key
+        install_key(given.reveal() if given else load_or_make_key())
+    if fault := describe_place(read_text("/proc/self/mountinfo") or ""):
+        write_line("WARNING", f"the queue lies {fault}: it is lost when this container is removed. {_VOLUME}")
+    _begin_upkeep(prepared, watches)
+    in_force = InForce(
+        loaded_at=time.time(),
+        certificates=make_certificates(prepared.endings),
+        secrets=find_change_times(find_files(environ)),
+    )
+    save_in_force(in_force, list_settings(settings))
+    remember(json.dumps(environ))
+    return settings.tz
+
+
+def _begin_upkeep(prepared: Prepared, watches: tuple[Watch, ...]) -> None:
+    """Say what should be known at the start, and plan what comes after it."""
+    fetch_due_at = None
+    if prepared.settings.relayhost_ca_url is not None:
+        # What was fetched earlier serves at once, so that no start waits; what is there now comes right after.
+        fetch_due_at = find_now() if prepared.is_copy else choose_next_fetch(prepared.settings.relayhost_ca_refresh, 0)
+    troubles = {**prepared.troubles, **key_by_text(prepared.fetch_warnings, FETCHED)}
+    record = Record(troubles=troubles, fetch_due_at=fetch_due_at)
+    say_changes(Record(), record)
+    save_record(record)
+    plan_next_run(record, watches, prepared.endings, has_names=prepared.has_names)
+    nexthop = str(prepared.settings.relayhost_nexthop)
+    if prepared.settings.probe == "no":
+        words = "it is not tried: PROBE=no"
+        untried = Upstream(setting="RELAYHOST", nexthop=nexthop, step="", words=words, is_tried=False)
+        save_verdict(Verdict(at=time.time(), upstreams=(untried,)))
+    else:
+        write_agenda("probe", Agenda(due_at=find_now()))
