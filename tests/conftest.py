@@ -7,7 +7,24 @@ from typing import Any
 
 import pytest
 
+_LONG = (
+    *("test_faults", "test_upkeep", "test_alerts_of_real_faults", "test_logs", "test_status", "test_doctor_levels"),
+    *("test_doctor", "test_log_lines", "test_send_test", "test_syslog", "test_probe", "test_stop", "test_floods"),
+    *("test_soak", "test_hostile_clients", "test_health", "test_forwarder", "test_secrecy", "test_crash"),
+)
+"""The files whose tests take longest, in this order."""
 REPORTS = pytest.StashKey[dict[str, pytest.TestReport]]()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let what takes long begin first, and what has no container end it: nobody waits for the last one alone."""
+
+    def rank(item: pytest.Item) -> int:
+        if item.path.parent.name != "image":
+            return len(_LONG) + 1
+        return _LONG.index(item.path.stem) if item.path.stem in _LONG else len(_LONG)
+
+    items.sort(key=rank)
 
 
 @pytest.hookimpl(wrapper=True)

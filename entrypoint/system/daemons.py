@@ -6,15 +6,18 @@ Uses `files` to read proc(5), and `processes` to run Postfix's commands.
 from __future__ import annotations
 
 import contextlib
+import signal
 import time
 from collections.abc import Collection
 from typing import Final
 
 from entrypoint import paths
 from entrypoint.system.files import read_text
-from entrypoint.system.processes import finish_command, start_command
+from entrypoint.system.processes import finish_command, send_signal, start_command
 
 _POLL_SECONDS: Final = 0.05
+_NO_PROCESS: Final = 2**30
+"""More than any process's number (proc_sys_kernel(5) pid_max)."""
 _RELOADED_SECONDS: Final = 5.0
 """master(8) lets qmgr(8) end within moments; on a busy machine they are long."""
 
@@ -34,10 +37,14 @@ def find_name(pid: int) -> str:
     return ""
 
 
+def _find_master() -> int:
+    """Return the number of master(8); that of no process where there has been none."""
+    return int((read_text(f"{paths.QUEUE}/pid/master.pid") or f"{_NO_PROCESS}").strip())
+
+
 def find_daemons(name: str) -> set[int]:
     """Return Postfix's daemons of a name, for example `qmgr`."""
-    master = (read_text(f"{paths.QUEUE}/pid/master.pid") or "0").strip()
-    return {pid for pid in list_children(int(master)) if find_name(pid) == name}
+    return {pid for pid in list_children(_find_master()) if find_name(pid) == name}
 
 
 def wait_until_ended(name: str, pids: Collection[int], timeout_seconds: float) -> bool:
@@ -62,8 +69,14 @@ def reload_postfix() -> None:
 
 
 def renew_daemons() -> None:
-    """End every daemon after what it does now, and with it the sessions that wait for a message (postfix(1) reload)."""
-    finish_command(start_command(("postfix", "reload")))
+    """End every daemon after what it does now, and with it the sessions that wait for a message (master(8), SIGHUP).
+
+    `postfix reload` does the same, and has postsuper(1) look at the queue, which takes what cleanup(8) is just writing
+    for files with a wrong name.
+    """
+    # One that is just being started again reads everything anyway.
+    with contextlib.suppress(ProcessLookupError):
+        send_signal(_find_master(), signal.SIGHUP)
 
 
 def flush_queue() -> None:

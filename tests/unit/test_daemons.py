@@ -22,10 +22,12 @@ def test_flush_after_a_reload_waits_for_the_next_queue_manager(monkeypatch: pyte
         return found
 
     monkeypatch.setattr(daemons, "find_daemons", find_daemons)
+    monkeypatch.setattr(daemons, "_find_master", lambda: 4)
+    monkeypatch.setattr(daemons, "send_signal", lambda pid, number: events.append(f"{number.name} {pid}"))
     monkeypatch.setattr(daemons, "start_command", " ".join)
     monkeypatch.setattr(daemons, "finish_command", events.append)
     daemons.reload_postfix()
-    assert events == ["qmgr [5]", "postfix reload", "qmgr [5]", "qmgr [5]", "qmgr []", "postqueue -f"]
+    assert events == ["qmgr [5]", "SIGHUP 4", "qmgr [5]", "qmgr [5]", "qmgr []", "postqueue -f"]
 
 
 def test_wait_for_daemons_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
