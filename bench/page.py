@@ -116,7 +116,7 @@ def render_starts(results: dict[str, Any]) -> str:
         "|---|---:|---:|---:|",
     ]
     for title, kind, key in _STARTS:
-        own, bare = (results["starts"][name][kind][key] for name in ("authrelay", "bare"))
+        own, bare = (results["starts"][name][kind].get(key) for name in ("authrelay", "bare"))
         ratio = results["ratios"][kind].get(key)
         cells = [_spread(one, has_range=True) if one else "-" for one in (own, bare)]
         lines.append(f"| {title} | {cells[0]} | {cells[1]} | {f'{ratio:.2f}' if ratio else '-'} |")
