@@ -41,7 +41,7 @@ class Scenario:
 SCENARIOS: Final = (
     Scenario(name="burst-0", trip_ms=0, bytes=4000, sessions=20, messages=2000),
     Scenario(name="burst-20", trip_ms=20, bytes=4000, sessions=20, messages=2000),
-    Scenario(name="burst-80", trip_ms=80, bytes=4000, sessions=20, messages=1000),
+    Scenario(name="burst-80", trip_ms=80, bytes=4000, sessions=20, messages=2000),
     Scenario(name="one-0", trip_ms=0, bytes=4000, sessions=1, messages=500),
     Scenario(name="one-20", trip_ms=20, bytes=4000, sessions=1, messages=500),
     Scenario(name="100k-0", trip_ms=0, bytes=100_000, sessions=20, messages=500),

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from entrypoint.placeholders import leave_out
+
+with leave_out("jinja2.bccache", "hashlib"):  # templates are not kept; this would bring pickle and OpenSSL
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 
 def refuse_odd_values(value: Any) -> Any:

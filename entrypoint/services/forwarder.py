@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections import deque
@@ -158,8 +159,8 @@ def start_sender(forwarder: Forwarder) -> SyslogSender | None:
     return sender
 
 
-def main() -> None:
-    """Forward until TERM, then everything that is still in the socket."""
+def main() -> int:
+    """Forward until TERM, then everything that is still in the socket; return 0 when the last line is written."""
     log = socket.socket(fileno=0)
     form = Form(*load_rules())
     forwarder = Forwarder(form)
@@ -175,8 +176,8 @@ def main() -> None:
         if sender:
             sender.put(output.severity, output.at, output.tag, output.text)
 
-    # Not a daemon: the process ends when the last line is written.
-    threading.Thread(target=forwarder.write).start()
+    writer = threading.Thread(target=forwarder.write)
+    writer.start()
 
     def stop(*_: object) -> None:
         # recv(2), interrupted by this, is tried again and finds nothing only when everything has been read.
@@ -195,7 +196,9 @@ def main() -> None:
     if sender:
         sender.finish()
     forwarder.finish()
+    writer.join()
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

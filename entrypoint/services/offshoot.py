@@ -1,7 +1,8 @@
 """Runs a service of ours in a fork of the supervisor, as another user, without starting another Python. Processes.
 
-An idle Python of its own takes 8.4 MB, a fork that shares the supervisor's pages 3.3. It inherits no secret: the
-supervisor's environment was scrubbed before it began, and it never reads the settings that it keeps for others.
+An idle Python of its own takes 8.4 MB, a fork that shares the supervisor's pages 3.3, and it is there at once. It
+inherits no secret: the supervisor's environment was scrubbed before it began, and it never reads the settings that it
+keeps for others.
 """
 
 from __future__ import annotations

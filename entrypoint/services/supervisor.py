@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from entrypoint import paths
 from entrypoint.errors import CannotWriteError, CommandFailedError
-from entrypoint.services import offshoot
+from entrypoint.services import forwarder, offshoot
 from entrypoint.services.drain import Drain, look_at_rest
 from entrypoint.services.library import (
     STOPPED_STATES,
@@ -65,6 +65,9 @@ class _Process(Subprocess):  # type: ignore[misc] # supervisor has no types
 
     def _spawn_as_child(self, filename: str, argv: Any) -> Any:
         """Become the service. Runs in the child."""
+        if self.config.name == _FORWARDER:
+            self._prepare_child_fds()
+            offshoot.branch_off(_FORWARDER, self.set_uid, forwarder.main)
         if self.config.name == STATUS:
             self._prepare_child_fds()
             # Opened, and emptied, while this is still root.
@@ -191,8 +194,8 @@ class _Root(Supervisor):  # type: ignore[misc] # supervisor has no types
             copy_line(severity, time.time(), text)
 
     def _start_at_once(self, _: Any) -> None:
-        """Start every service in its order, before the first poll."""
-        for group in sorted(self.process_groups.values()):
+        """Start every service before the first poll; Postfix first, whose lines the socket holds for a moment."""
+        for group in sorted(self.process_groups.values(), key=lambda group: group.config.name != _MAIL_SERVICE):
             group.transition()
 
     def _note_change(self, _: Any = None) -> None:

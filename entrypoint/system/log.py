@@ -13,6 +13,7 @@ syslog server alone.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import select
@@ -43,10 +44,17 @@ def render_own_line(form: Form, severity: str, text: str, at: float) -> str:
 
 def format_time(at: float) -> str:
     """Return a time with milliseconds and the offset from UTC, as RFC 3339 has it."""
+    second, offset = _format_second(int(at), time.tzname)
+    return f"{second}.{int(at * 1000) % 1000:03}{offset}"
+
+
+@functools.lru_cache(maxsize=1)
+def _format_second(at: int, time_zone: tuple[str, str]) -> tuple[str, str]:
+    """Return a time and its offset; hundreds of lines are of the same one."""
+    del time_zone  # which TZ may change
     moment = time.localtime(at)
     offset = time.strftime("%z", moment)
-    milliseconds = int(at * 1000) % 1000
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', moment)}.{milliseconds:03}{offset[:3]}:{offset[3:]}"
+    return time.strftime("%Y-%m-%dT%H:%M:%S", moment), f"{offset[:3]}:{offset[3:]}"
 
 
 def clean_text(text: str) -> str:

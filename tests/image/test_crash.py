@@ -31,14 +31,13 @@ def strike(relay: Relay, victim: str) -> Kill:
             "master": "^master$",
             "postfix": "^(master|smtp|smtpd|cleanup|qmgr)$",
             "smtpd": "^smtpd$",
-            "forwarder": "forwarder",
+            "forwarder": "^log-forwarder$",
         }
-        name = "cmdline" if victim == "forwarder" else "comm"
         relay.container.exec(
             [
                 "bash",
                 "-c",
-                f"for p in /proc/[0-9]*; do [ ${{p#/proc/}} -gt 1 ] && tr '\\0' ' ' 2>/dev/null <$p/{name} | "
+                f"for p in /proc/[0-9]*; do [ ${{p#/proc/}} -gt 1 ] && tr '\\0' ' ' 2>/dev/null <$p/comm | "
                 f"grep -Eq '{patterns[victim]}' && [ ${{p#/proc/}} != $$ ] && kill -9 ${{p#/proc/}}; done; true",
             ],
             check=False,

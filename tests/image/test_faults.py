@@ -393,8 +393,8 @@ def test_memory_that_is_used_up(mail: Mail) -> None:
 
 def test_log_forwarder_that_hangs(mail: Mail) -> None:
     """syslog(3) blocks its caller when nobody reads: every daemon, and the mail with them, for as long as that is."""
-    stop = "for p in /proc/[0-9]*; do grep -aq services.forwarder $p/cmdline && kill -STOP ${p#/proc/}; done; true"
-    mail.relay.container.exec(["bash", "-c", stop.replace("services", "service[s]")], is_privileged=True)
+    stop = "for p in /proc/[0-9]*; do grep -qx log-forwarder $p/comm && kill -STOP ${p#/proc/}; done; true"
+    mail.relay.container.exec(["bash", "-c", stop], is_privileged=True)
     began = time.monotonic()
     mail.wait(10, timeout_seconds=15)
     print(f"{'':<44} after {time.monotonic() - began:.1f} s 10 more were accepted")

@@ -117,8 +117,8 @@ def test_forwarder_that_dies_is_started_again_and_loses_nothing(
 
 def find_forwarder(relay: Relay) -> str:
     """The process of the forwarder on this machine; empty between one and the next."""
-    lines = run_docker(["top", relay.container.name, "-eo", "pid,args"]).text.splitlines()
-    return next((line.split()[0] for line in lines if "services.forwarder" in line), "")
+    lines = run_docker(["top", relay.container.name, "-eo", "pid,comm"]).text.splitlines()
+    return next((line.split()[0] for line in lines if "log-forwarder" in line), "")
 
 
 def measure_forwarder(relay: Relay) -> tuple[str, int]:

@@ -66,9 +66,7 @@ def send_test_json(relay: Relay, *arguments: str) -> dict[str, Any]:
 
 
 def find_process(relay: Relay, name: str) -> str:
-    script = (
-        f"for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline | grep -q '{name} *$' && echo ${{p#/proc/}}; done; true"
-    )
+    script = f"for p in /proc/[0-9]*; do grep -qx {name} $p/comm && echo ${{p#/proc/}}; done; true"
     return relay.exec(["bash", "-c", script]).text.split()[0]
 
 
@@ -304,7 +302,7 @@ def test_forwarder_that_is_killed_meanwhile_is_followed_by_the_next(
     """Its lines wait in the socket; the verdict must come from the next one, or not be claimed."""
     upstream.behave(final_reply_delay_seconds=delay)
     relay = relays.start(allowed=["log-forwarder ended"])
-    forwarder = find_process(relay, "entrypoint.services.forwarder")
+    forwarder = find_process(relay, "log-forwarder")
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         running = pool.submit(send_test_json, relay, "--timeout", "30")
         wait_until(lambda: "(queue active)" in relay.logs(), 20, "the message should be under way")
@@ -320,7 +318,7 @@ def test_forwarder_that_is_killed_meanwhile_is_followed_by_the_next(
 def test_forwarder_that_does_not_answer_means_that_nothing_is_sent(relays: Relays, upstream: Upstream) -> None:
     """Without the log nothing could be told of the message; and Postfix would soon wait for the log as well."""
     relay = relays.start(allowed=["log-forwarder"])
-    forwarder = find_process(relay, "entrypoint.services.forwarder")
+    forwarder = find_process(relay, "log-forwarder")
     relay.exec(["bash", "-c", f"kill -STOP {forwarder}"])
     result = send_test(relay)
     shown = relay.exec(["authrelay", "queue"]).text
