@@ -7,6 +7,7 @@ import tempfile
 
 from entrypoint.commands.prepare import Occasion, prepare
 from entrypoint.config.settings import Settings
+from entrypoint.config.upstreams import Upstream
 from entrypoint.errors import CommandFailedError
 from entrypoint.plan.files import Plan
 from entrypoint.system.install import find_complaints, write_configuration
@@ -32,18 +33,19 @@ def describe_relay(settings: Settings, plan: Plan) -> str:
     """Return what would run, a line for each thing that a person would ask about."""
     parameters = _read_main_cf(plan)
     rows: list[tuple[str, str]] = []
-    logins = {str(nexthop): username for nexthop, username, _ in settings.credentials}
-    for nexthop in settings.nexthops:
-        rule = settings.find_tls_rule(nexthop)
+    labels = {"RELAYHOST": "upstream", "FALLBACK_RELAYHOST": "fallback"}
+    for upstream in settings.every_upstream:
+        nexthop, rule, login = upstream.nexthop, settings.find_tls_rule(upstream.nexthop), upstream.credentials
         words = [
             "implicit TLS" if nexthop.uses_implicit_tls else "STARTTLS",
-            f"level {settings.find_tls_level(nexthop).value}",
+            f"level {settings.find_tls_level(upstream).value}",
             *(f"{name}={value}" for name, value in (rule.attributes if rule else ())),
-            f"login as {logins[str(nexthop)]} with a password (hidden)" if str(nexthop) in logins else "no login",
+            f"login as {login[0]} with a password (hidden)" if login else "no login",
         ]
-        rows.append(
-            ("upstream" if nexthop == settings.relayhost_nexthop else "fallback", f"{nexthop}, {', '.join(words)}")
-        )
+        rows.append((labels.get(upstream.setting, "upstream"), f"{nexthop}, {', '.join(words)}"))
+    # In the order in which Postfix looks.
+    for label, routes in (("mail to", settings.recipient_routes), ("mail from", settings.sender_routes)):
+        rows += [(label, f"{pattern}: {_describe_target(target)}") for pattern, target in routes]
     if plan.authorities is None:
         rows.append(("trusted CAs", "the system's bundle"))
     else:
@@ -62,6 +64,13 @@ def describe_relay(settings: Settings, plan: Plan) -> str:
     ]
     rows += [("main.cf", f"{name} = {value}") for name, value in settings.postfix_parameters]
     return "".join(f"{label + ':':<20}{text}\n" for label, text in rows)
+
+
+def _describe_target(target: Upstream | str) -> str:
+    """Return where mail of a kind goes."""
+    if isinstance(target, str):
+        return target.removesuffix(":")
+    return f"{target.nexthop} as {target.username}" if target.credentials else f"{target.nexthop} without a login"
 
 
 def _read_main_cf(plan: Plan) -> dict[str, str]:

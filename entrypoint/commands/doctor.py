@@ -7,15 +7,18 @@ import json
 import re
 import sys
 import tempfile
+from collections.abc import Callable
 from typing import Final
 
 from entrypoint.command_line import Parser, parse_seconds
 from entrypoint.commands.prepare import Occasion, prepare
+from entrypoint.config.settings import Settings
+from entrypoint.config.upstreams import Upstream
 from entrypoint.diagnosis.configuration import find_configuration
 from entrypoint.diagnosis.report import Result, find_status, make_json, render_end, render_step
 from entrypoint.diagnosis.steps import Step
 from entrypoint.diagnosis.ways import examine, stay_silent
-from entrypoint.errors import StartupError, quote_value
+from entrypoint.errors import CommandFailedError, StartupError, quote_value
 
 _TIMEOUT_SECONDS: Final = 20.0
 _ADDRESS: Final = re.compile(r"[^\s<>\x00-\x1f\x7f]{1,254}")
@@ -25,7 +28,7 @@ Never sends a message. Exit status: 0 all is well; otherwise that of the broken 
 
 
 def main(arguments: list[str]) -> int:
-    """Walk to RELAYHOST and FALLBACK_RELAYHOST; return 0, or the status of the first broken step."""
+    """Walk to every upstream, or to one; return 0, or the status of the first broken step."""
     options = _parse_arguments(arguments)
     try:
         prepared = prepare(Occasion.LOOK)
@@ -47,6 +50,7 @@ def main(arguments: list[str]) -> int:
             sender=options.sender,
             recipient=options.to,
             timeout_seconds=options.timeout,
+            wanted=_choose(settings, options.upstream),
         )
     status = find_status(results)
     if options.json:
@@ -63,6 +67,12 @@ def _parse_arguments(arguments: list[str]) -> argparse.Namespace:
         epilog=_EPILOG,
         allow_abbrev=False,
     )
+    parser.add_argument(
+        "upstream",
+        metavar="UPSTREAM",
+        nargs="?",
+        help="walk to this one alone: the name of one in UPSTREAMS, a host, or an account (all)",
+    )
     parser.add_argument("--to", metavar="ADDRESS", type=_parse_address, help="also ask for this recipient")
     parser.add_argument(
         "--from", metavar="ADDRESS", dest="sender", type=_parse_address, help="the sender to ask with; else the account"
@@ -70,6 +80,28 @@ def _parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--timeout", metavar="SECONDS", type=parse_seconds, default=_TIMEOUT_SECONDS)
     parser.add_argument("--json", action="store_true", help="print JSON (docs/doctor.md)")
     return parser.parse_args(arguments)
+
+
+def _choose(settings: Settings, word: str | None) -> Callable[[Upstream], bool]:
+    """Return what tells the wanted upstreams; raise CommandFailedError when the word names none."""
+    if word is None:
+        return bool
+
+    def is_wanted(upstream: Upstream) -> bool:
+        host = upstream.nexthop.host
+        names = (
+            upstream.setting,
+            upstream.service.removeprefix("smtp-"),
+            str(upstream.nexthop),
+            host,
+            upstream.username,
+        )
+        return word.lower() in {name.lower() for name in names if name}
+
+    if not any(map(is_wanted, settings.every_upstream)):
+        known = "; ".join(f"{one.setting} {one.nexthop}" for one in settings.every_upstream)
+        raise CommandFailedError(f"there is no upstream '{quote_value(word)}'; there are {known}")
+    return is_wanted
 
 
 def _parse_address(text: str) -> str:

@@ -12,6 +12,7 @@ from entrypoint.config.certificates import Certificates
 from entrypoint.config.environment import read_settings
 from entrypoint.config.secret import Secret
 from entrypoint.config.settings import Settings
+from entrypoint.config.upstreams import Upstream
 from entrypoint.config.values import IPAddress
 from entrypoint.errors import StartupError
 from entrypoint.plan.compute import compute_plan
@@ -87,6 +88,9 @@ def prepare(occasion: Occasion, environ: Mapping[str, str] | None = None) -> Pre
         settings, warnings = replace(settings, syslog_ca=valid), (*warnings, *remarks)
     if settings.client_cert is not None:
         check_certificates("CLIENT_CERT", settings.client_cert)
+    if settings.upstreams is not None:
+        checked, remarks = _check_upstreams(settings.upstreams)
+        settings, warnings = replace(settings, upstreams=checked), (*warnings, *remarks)
     fetched, fetch_warnings, is_copy = _find_authorities(settings, occasion)
     host_name = read_host_name()
     client = None if occasion is Occasion.LOOK else _find_client_certificate(settings, host_name)
@@ -115,6 +119,22 @@ def prepare(occasion: Occasion, environ: Mapping[str, str] | None = None) -> Pre
         is_copy=is_copy,
         fetch_warnings=fetch_warnings,
     )
+
+
+def _check_upstreams(upstreams: tuple[Upstream, ...]) -> tuple[tuple[Upstream, ...], tuple[str, ...]]:
+    """Return the upstreams without those of their CAs that have ended, and what is to be said of them."""
+    checked: list[Upstream] = []
+    warnings: list[str] = []
+    for upstream in upstreams:
+        if upstream.client_cert is not None:
+            check_certificates(f"{upstream.setting} client_cert", upstream.client_cert)
+        if upstream.ca is not None:
+            valid, remarks = check_authorities(f"{upstream.setting} ca", upstream.ca)
+            checked.append(replace(upstream, ca=valid))
+            warnings += remarks
+        else:
+            checked.append(upstream)
+    return tuple(checked), tuple(warnings)
 
 
 def _find_authorities(settings: Settings, occasion: Occasion) -> tuple[Certificates | None, tuple[str, ...], bool]:
@@ -148,6 +168,7 @@ def _list_authorities(prepared: Prepared) -> Iterator[Ending]:
     for role, name, given, effect in (
         ("trusted_ca", upstream, prepared.plan.authorities, waiting),
         ("syslog_ca", "SYSLOG_CA", prepared.settings.syslog_ca, ending),
+        *(("trusted_ca", f"{one.setting} ca", one.ca, waiting) for one in prepared.settings.upstreams or ()),
     ):
         for one in given.members if given else ():
             yield Ending(
@@ -162,15 +183,19 @@ def _list_authorities(prepared: Prepared) -> Iterator[Ending]:
 
 def _list_client(prepared: Prepared) -> Iterator[Ending]:
     remedy = "Give the certificate that replaces it, and tell the upstream of it if it is pinned there"
-    for one in prepared.settings.client_cert.members if prepared.settings.client_cert else ():
-        yield Ending(
-            role="client",
-            what="CLIENT_CERT: the certificate",
-            subject=one.subject,
-            sha256=one.sha256,
-            not_after=one.not_after,
-            remedy=remedy,
-        )
+    for name, given in (
+        ("CLIENT_CERT", prepared.settings.client_cert),
+        *((f"{one.setting} client_cert", one.client_cert) for one in prepared.settings.upstreams or ()),
+    ):
+        for one in given.members if given else ():
+            yield Ending(
+                role="client",
+                what=f"{name}: the certificate",
+                subject=one.subject,
+                sha256=one.sha256,
+                not_after=one.not_after,
+                remedy=remedy,
+            )
     if client := prepared.client:
         yield Ending(
             role="client",

@@ -7,6 +7,7 @@ waits for it. What waits is tried as soon as it finds the way open: Postfix by i
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from dataclasses import replace
@@ -47,16 +48,14 @@ _CERTIFICATE_STEPS: Final = frozenset({"certificate", "name"})
 _CHECKING_LEVELS: Final = frozenset({"secure", "verify", "fingerprint", "dane-only"})
 """Without TLSA records `dane` checks nothing, and that is not an error."""
 _TOLD_STEPS: Final = ("handshake", "certificate", "auth")
-_FILES: Final = tuple(
-    f"{paths.POSTFIX_CONFIG}/{name}"
-    for name in ("main.cf", "sasl_passwd", "tls_policy", "upstream-ca.pem", "client-chain.pem")
-)
+_FILES: Final = ("main.cf", "master.cf", "sasl_passwd", "tls_policy", "upstream-ca.pem", "client-chain.pem")
+"""What a walk follows from; an upstream of its own has the last of them by its service's name."""
 
 
 def main(arguments: list[str]) -> int:
     """Walk to each upstream, say what is new about it, and plan the next walk."""
     del arguments
-    watches = watch_files(_FILES)
+    watches = watch_files(_list_files())
     before = load_verdict()
     pause = double_pause(_TROUBLE_PAUSE_SECONDS, before.vain, _LONGEST_RETRY_SECONDS)
     trouble = watch_files((paths.TROUBLE,), not_before=find_now() + pause)
@@ -72,7 +71,7 @@ def main(arguments: list[str]) -> int:
     save_verdict(after)
     if _is_open(before, after) and is_running():  # one that is just being started again tries what waits by itself
         flush_queue()
-    if after.is_well:
+    if after.is_whole:
         write_agenda(NAME, Agenda(watches=watches + trouble))
     else:
         delivery = watch_files((paths.LAST_SENT,), not_before=find_now() + _FIRST_RETRY_SECONDS)
@@ -80,19 +79,27 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
+def _list_files() -> list[str]:
+    names = sorted(name for name in os.listdir(paths.POSTFIX_CONFIG) if name.endswith(_FILES))
+    return [f"{paths.POSTFIX_CONFIG}/{name}" for name in names]
+
+
 def _probe(before: Verdict) -> Verdict:
     settings, _ = read_settings(json.loads(recall()))
-    leaves_login_out = settings.probe == "no-login" and bool(settings.credentials)
-    if leaves_login_out:
-        settings = replace(settings, relayhost_auth="none")
+    leaves_login_out = settings.probe == "no-login"
     installed = load_installed(sha256s=None)
     configuration = load_configuration(installed.certificates if installed else None)
     # At one address of each: a login at every one of many would be counted by some providers.
-    results = examine(settings, configuration, timeout_seconds=_TIMEOUT_SECONDS, most_addresses=1)
-    upstreams = tuple(_sum_up(result, leaves_login_out=leaves_login_out) for result in results)
+    results = examine(
+        settings, configuration, timeout_seconds=_TIMEOUT_SECONDS, most_addresses=1, has_login=not leaves_login_out
+    )
+    upstreams = tuple(
+        _sum_up(result, leaves_login_out=leaves_login_out and upstream.credentials is not None)
+        for result, upstream in zip(results, settings.every_upstream, strict=True)
+    )
     verdict = Verdict(at=time.time(), upstreams=upstreams)
-    if verdict.is_well:
-        return replace(verdict, vain=before.vain + 1 if before.is_well else 0)
+    if verdict.is_whole:
+        return replace(verdict, vain=before.vain + 1 if before.is_whole else 0)
     return replace(verdict, failures=before.failures + 1)
 
 
@@ -141,8 +148,11 @@ def _is_open(before: Verdict, after: Verdict) -> bool:
     """Return whether what waits may be tried at once: not where that is only some more refused logins."""
     if any(one.step in _LOGIN_STEPS for one in after.upstreams):
         return False
+    was_broken = {one.setting for one in before.upstreams if not one.is_well}
+    if any(one.is_well and one.setting in was_broken for one in after.upstreams):
+        return True
     is_about_login = _REFUSED_LOGIN.search(read_text(paths.TROUBLE) or "")  # of one that the walk leaves out
-    return after.is_well and not (before.is_well and is_about_login)
+    return after.is_whole and not (before.is_whole and is_about_login)
 
 
 def _is_news(one: Upstream, before: Verdict) -> bool:

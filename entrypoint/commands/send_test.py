@@ -13,8 +13,8 @@ from typing import Final
 from entrypoint import paths
 from entrypoint.command_line import Parser, parse_seconds
 from entrypoint.config.environment import read_settings
-from entrypoint.config.nexthop import Nexthop
 from entrypoint.config.settings import Settings
+from entrypoint.config.upstreams import Upstream
 from entrypoint.diagnosis.narration import Facts, Outcome, Step, hide, judge, make_json, render_step, tell_event
 from entrypoint.diagnosis.pursuit import Pursuit
 from entrypoint.diagnosis.trace import Trace
@@ -106,7 +106,7 @@ class _Report:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.began_at = time.time()
-        self.facts = Facts(tls_level="", fallback_tls_level="", fallback=None)
+        self.facts = Facts(tls_level="")
         self.trace: Trace | None = None
         self._steps: list[Step] = []
 
@@ -138,18 +138,24 @@ def _read_parameters() -> dict[str, str]:
 
 
 def _find_facts(settings: Settings, values: dict[str, str]) -> Facts:
-    fallback = settings.fallback_nexthop
+    main = settings.every_upstream[0]
 
-    def find_level(nexthop: Nexthop | None) -> str:
-        rule = settings.find_tls_rule(nexthop) if nexthop else None
+    def find_level(upstream: Upstream) -> str:
+        rule = settings.find_tls_rule(upstream.nexthop)
+        if rule or upstream.tls is not main.tls:
+            return settings.find_tls_level(upstream).value
         # POSTFIX_smtp_tls_security_level goes before RELAYHOST_TLS; empty is Postfix's default: no TLS.
-        return rule.level.value if rule else values["smtp_tls_security_level"] or "none"
+        return values["smtp_tls_security_level"] or "none"
 
-    logins = [(username, password.reveal()) for _, username, password in settings.credentials]
+    others: dict[tuple[str, int], tuple[str, str]] = {}
+    for upstream in settings.every_upstream[1:]:
+        if upstream.nexthop != main.nexthop:
+            endpoint = (upstream.nexthop.host.lower(), upstream.nexthop.port)
+            others.setdefault(endpoint, (upstream.setting, find_level(upstream)))
+    logins = [(login[0], login[1].reveal()) for one in settings.every_upstream if (login := one.credentials)]
     return Facts(
-        tls_level=find_level(settings.relayhost_nexthop),
-        fallback_tls_level=find_level(fallback),
-        fallback=(fallback.host.lower(), fallback.port) if fallback else None,
+        tls_level=find_level(main),
+        others=others,
         # The password, and the one message in which PLAIN carries it.
         secrets=tuple(
             form for username, password in logins for form in (f"\0{username}\0{password}", password) if password

@@ -35,7 +35,9 @@ def start() -> str:
     install_log_rules(prepared.plan.files)
     os.environ["TZ"] = settings.tz
     time.tzset()
-    started_at, started = time.time(), f"version {__version__}, relaying to {settings.relayhost_nexthop}"
+    more = len(settings.every_upstream) - len(settings.main_upstreams)
+    others = f" and {more} more upstream{'s' if more > 1 else ''}" if more else ""
+    started_at, started = time.time(), f"version {__version__}, relaying to {settings.relayhost_nexthop}{others}"
     write_line("INFO", started)
     remarks = install(prepared.plan.files)
     # Until then nothing on the disk said that there is a syslog server.
@@ -69,10 +71,12 @@ def _begin_upkeep(prepared: Prepared, watches: tuple[Watch, ...]) -> None:
     say_changes(Record(), record)
     save_record(record)
     plan_next_run(record, watches, prepared.endings, has_names=prepared.has_names)
-    nexthop = str(prepared.settings.relayhost_nexthop)
     if prepared.settings.probe == "no":
         words = "it is not tried: PROBE=no"
-        untried = Upstream(setting="RELAYHOST", nexthop=nexthop, step="", words=words, is_tried=False)
-        save_verdict(Verdict(at=time.time(), upstreams=(untried,)))
+        untried = [
+            Upstream(setting=one.setting, nexthop=str(one.nexthop), step="", words=words, is_tried=False)
+            for one in prepared.settings.every_upstream
+        ]
+        save_verdict(Verdict(at=time.time(), upstreams=tuple(untried)))
     else:
         write_agenda("probe", Agenda(due_at=find_now()))

@@ -42,6 +42,8 @@ _NAMES: Final = {
     "sasl_passwd": "the login at the upstream",
     "client-chain.pem": "the client certificate",
     "tls_policy": "the TLS policies",
+    "sender_routes": "where mail goes by its sender",
+    "recipient_routes": "where mail goes by its recipient",
     "syslog.json": "the syslog server",
     "syslog-ca.pem": "the syslog server's CA",
 }
@@ -141,11 +143,17 @@ def _tell_changes(changed: list[str], prepared: Prepared) -> None:
     if not changed:
         return
     names = [os.path.basename(path) for path in changed]
-    words = [_name_authorities(prepared) if name == "upstream-ca.pem" else _NAMES.get(name, name) for name in names]
+    words = [_name_authorities(prepared) if name == "upstream-ca.pem" else _describe_file(name) for name in names]
     effect = "Postfix uses it from now on, and what waits is tried at once"
     if {paths.SYSLOG, paths.SYSLOG_AUTHORITIES} >= set(changed):
         effect = "The log goes there from now on"
     write_line("INFO", f"changed: {'; '.join(words)}. {effect}")
+
+
+def _describe_file(name: str) -> str:
+    """Return what a file is, and of which service where it is not RELAYHOST's: `smtp-bulk.sasl_passwd`."""
+    service, _, kind = name.partition(".")
+    return f"{_NAMES[kind]}, of {service}" if kind in _NAMES else _NAMES.get(name, name)
 
 
 def _note_in_force(environ: dict[str, str], prepared: Prepared, *, has_changed: bool) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from entrypoint.config.certificates import Certificates
 from entrypoint.config.declaration import MISSING, Declaration
+from entrypoint.config.routes import Route
 from entrypoint.config.secret import Secret
 from entrypoint.config.settings import DECLARATIONS, Settings
 from entrypoint.config.tls import TlsRule
@@ -53,6 +54,6 @@ def _write(value: Any) -> str:
         words = [str(value.destination), value.level.value, *(f"{name}={text}" for name, text in value.attributes)]
         return " ".join(words)
     if isinstance(value, tuple):
-        separator = "; " if value and isinstance(value[0], TlsRule) else " "
+        separator = "; " if value and isinstance(value[0], TlsRule | Route) else " "
         return separator.join(map(_write, value))
     return hide_query(str(value)) if str(value).startswith(("http://", "https://")) else str(value)

@@ -5,7 +5,9 @@ The README's table and `authrelay settings` are generated from this file. The na
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Final
 
 from entrypoint.config.certificates import (
@@ -18,6 +20,7 @@ from entrypoint.config.certificates import (
 )
 from entrypoint.config.declaration import defaulted, list_declarations, optional, required
 from entrypoint.config.nexthop import Nexthop, parse_nexthop
+from entrypoint.config.routes import Route, parse_recipient_pattern, parse_sender_table, parse_transport_table
 from entrypoint.config.secret import Secret
 from entrypoint.config.syslog_url import SyslogUrl, parse_syslog_url
 from entrypoint.config.tls import (
@@ -26,6 +29,14 @@ from entrypoint.config.tls import (
     parse_fingerprint,
     parse_level,
     parse_policy_table,
+)
+from entrypoint.config.upstreams import (
+    MAIN_SERVICE,
+    MOST_RECIPIENTS,
+    Upstream,
+    find_upstream,
+    name_service,
+    parse_upstreams,
 )
 from entrypoint.config.values import (
     ALL_INTERFACES,
@@ -172,7 +183,35 @@ class Settings:
         "The least time between two messages; not 0 means one connection at a time.",
         group=UPSTREAM,
         default_help="none",
-        parameter="smtp_destination_rate_delay",
+        parameter="smtp_transport_rate_delay",
+    )
+    relayhost_recipient_limit: int | None = optional(
+        parse_integer(1, MOST_RECIPIENTS),
+        "The most recipients of one message; what has more is sent in several.",
+        group=UPSTREAM,
+        default_help="Postfix's 50",
+        parameter="smtp_destination_recipient_limit",
+    )
+    upstreams: tuple[Upstream, ...] | None = optional(
+        parse_upstreams,
+        "More upstreams, each with its own account, CA, limits and senders, in TOML: docs/upstreams.md. Better as "
+        "UPSTREAMS_FILE, for it holds passwords.",
+        group=UPSTREAM,
+        is_secret=True,
+    )
+    sender_relay_table: tuple[Route, ...] | None = optional(
+        parse_sender_table,
+        "Where mail goes by its envelope sender, one a line: `user@example.com` or `@example.com`, the nexthop or the "
+        "name of an upstream, and user name and password.",
+        group=UPSTREAM,
+        is_secret=True,
+    )
+    transport_table: tuple[Route, ...] | None = optional(
+        parse_transport_table,
+        "Where mail goes by its recipient's domain, whoever sent it, one a line: `example.com` or `.example.com`, and "
+        "a nexthop, the name of an upstream, `discard`, `error CODE TEXT` or `lmtp:host:port`.",
+        group=UPSTREAM,
+        parameter="transport_maps",
     )
 
     client_cert: Certificates | None = optional(
@@ -242,6 +281,19 @@ class Settings:
     )
     listen_ports: tuple[int, ...] = defaulted(
         parse_list(parse_integer(1, 65535)), "The ports to listen on.", default="25 587", group=CLIENTS
+    )
+    allowed_sender_domains: tuple[str, ...] | None = optional(
+        parse_list(parse_recipient_pattern),
+        "The domains of envelope senders that may send: `example.com`, `.example.com` for all below it. Bounces, which "
+        "have no sender, may in any case.",
+        group=CLIENTS,
+        default_help="all",
+    )
+    allowed_recipient_domains: tuple[str, ...] | None = optional(
+        parse_list(parse_recipient_pattern),
+        "The domains of recipients that mail may go to, in the same form.",
+        group=CLIENTS,
+        default_help="all",
     )
     message_size_limit: int = defaulted(
         parse_size_bytes,
@@ -342,30 +394,78 @@ class Settings:
         uses_mx = self.relayhost_mx and not nexthop.is_bracketed and not nexthop.is_address
         return Nexthop(host=nexthop.host, port=nexthop.port, is_bracketed=nexthop.is_bracketed, uses_mx=uses_mx)
 
-    @property
-    def nexthops(self) -> tuple[Nexthop, ...]:
-        """Every nexthop that mail can be handed to."""
-        return tuple(nexthop for nexthop in (self.relayhost_nexthop, self.fallback_nexthop) if nexthop)
-
-    @property
-    def credentials(self) -> tuple[tuple[Nexthop, str, Secret], ...]:
-        """Who logs in where: (nexthop, user name, password)."""
-        if self.relayhost_auth == "none":
-            return ()
-        candidates = (
-            (self.relayhost_nexthop, self.relayhost_username, self.relayhost_password),
-            (self.fallback_nexthop, self.fallback_relayhost_username, self.fallback_relayhost_password),
+    @cached_property
+    def main_upstreams(self) -> tuple[Upstream, ...]:
+        """RELAYHOST and FALLBACK_RELAYHOST, which differ in their account alone."""
+        main = Upstream(
+            setting="RELAYHOST",
+            service=MAIN_SERVICE,
+            nexthop=self.relayhost_nexthop,
+            username=None if self.relayhost_auth == "none" else self.relayhost_username,
+            password=None if self.relayhost_auth == "none" else self.relayhost_password,
+            tls=self.relayhost_tls,
+            cleartext_auth=self.relayhost_cleartext_auth,
+            ca=self.relayhost_ca,
+            follows_url=self.relayhost_ca_url is not None,
+            fingerprint=self.relayhost_fingerprint,
+            mechanisms=self.smtp_sasl_mechanism_filter,
+            concurrency=self.relayhost_concurrency,
+            rate_delay=self.relayhost_rate_delay,
+            recipient_limit=self.relayhost_recipient_limit,
         )
-        return tuple(
-            (nexthop, username, password)
-            for nexthop, username, password in candidates
-            if nexthop is not None and username is not None and password is not None
+        if self.fallback_nexthop is None:
+            return (main,)
+        fallback = replace(
+            main,
+            setting="FALLBACK_RELAYHOST",
+            nexthop=self.fallback_nexthop,
+            username=None if self.relayhost_auth == "none" else self.fallback_relayhost_username,
+            password=None if self.relayhost_auth == "none" else self.fallback_relayhost_password,
+        )
+        return main, fallback
+
+    @cached_property
+    def every_upstream(self) -> tuple[Upstream, ...]:
+        """Every account at every server that mail can be handed to, RELAYHOST first."""
+        known = [*self.main_upstreams, *(self.upstreams or ())]
+        for route in (*(self.sender_relay_table or ()), *(self.transport_table or ())):
+            if route.nexthop is not None and find_upstream(route, known) is None:
+                table = "SENDER_RELAY_TABLE" if "@" in route.pattern else "TRANSPORT_TABLE"
+                known.append(self._make_upstream(f"{table} line {route.line}", route.nexthop, route))
+        return tuple(known)
+
+    def _make_upstream(self, setting: str, nexthop: Nexthop, route: Route) -> Upstream:
+        """Return the upstream that a line names: its account, and otherwise what RELAYHOST has."""
+        main = self.main_upstreams[0]
+        return replace(
+            main,
+            setting=setting,
+            service=name_service(nexthop, route.username),
+            nexthop=nexthop,
+            username=route.username,
+            password=route.password,
+            concurrency=None,
+            rate_delay=None,
+            recipient_limit=None,
         )
 
-    @property
-    def shows_client_certificate(self) -> bool:
-        """Whether the upstream is shown a certificate when it asks for one."""
-        return self.client_cert is None or bool(self.client_cert.members)
+    @cached_property
+    def sender_routes(self) -> tuple[tuple[str, Upstream], ...]:
+        """Each sender, or `@domain`, and the upstream that its mail goes to."""
+        named = ((sender, upstream) for upstream in self.upstreams or () for sender in upstream.senders)
+        return (*named, *self._follow(self.sender_relay_table or ()))
+
+    @cached_property
+    def recipient_routes(self) -> tuple[tuple[str, Upstream | str], ...]:
+        """Each domain, or `.domain`, and the upstream that mail to it goes to, or a value for transport(5)."""
+        named = ((domain, upstream) for upstream in self.upstreams or () for domain in upstream.domains)
+        ends = ((route.pattern, route.service) for route in self.transport_table or () if route.service)
+        return (*named, *ends, *self._follow(self.transport_table or ()))
+
+    def _follow(self, routes: tuple[Route, ...]) -> Iterator[tuple[str, Upstream]]:
+        for route in routes:
+            if (upstream := find_upstream(route, self.every_upstream)) is not None:
+                yield route.pattern, upstream
 
     def find_tls_rule(self, nexthop: Nexthop) -> TlsRule | None:
         """Return the line of TLS_POLICY_TABLE that is about a nexthop: the closest one, `host:port` before `host`."""
@@ -374,10 +474,15 @@ class Settings:
             rules, key=lambda rule: (isinstance(rule.destination, Nexthop), len(str(rule.destination))), default=None
         )
 
-    def find_tls_level(self, nexthop: Nexthop) -> TlsLevel:
-        """Return the TLS level that holds for a nexthop."""
-        rule = self.find_tls_rule(nexthop)
-        return rule.level if rule else self.relayhost_tls
+    def find_tls_level(self, upstream: Upstream) -> TlsLevel:
+        """Return the TLS level that holds for an upstream."""
+        rule = self.find_tls_rule(upstream.nexthop)
+        return rule.level if rule else upstream.tls
+
+    @property
+    def shows_client_certificate(self) -> bool:
+        """Whether the upstream is shown a certificate when it asks for one."""
+        return self.client_cert is None or bool(self.client_cert.members)
 
 
 DECLARATIONS: Final = list_declarations(Settings)

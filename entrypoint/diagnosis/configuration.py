@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from entrypoint import paths
 from entrypoint.config.certificates import Certificates
 from entrypoint.config.settings import Settings
+from entrypoint.config.upstreams import MAIN_SERVICE, Upstream
 from entrypoint.system.files import read_text
 from entrypoint.system.install import File, write_configuration
 from entrypoint.system.processes import finish_command, start_command
@@ -43,15 +44,23 @@ class Configuration:
     values: Mapping[str, str]
     """As `postconf -x` prints them."""
     authorities: Certificates | None
-    """Who may sign the upstream's certificate, for words only; `None` for the system's bundle."""
+    """Who may sign RELAYHOST's certificate, for words only; `None` for the system's bundle."""
+    services: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """What each smtp(8) service has of its own, as `postconf -P` prints it."""
 
-    @property
-    def authorities_file(self) -> str:
-        """The CA file."""
-        return self.values["smtp_tls_CAfile"].replace(paths.POSTFIX_CONFIG, self.directory)
+    def find_values(self, service: str) -> Mapping[str, str]:
+        """Return the values that a service has."""
+        return {**self.values, **self.services.get(service, {})}
 
-    def find_client_chain(self, settings: Settings) -> tuple[str | None, str]:
+    def find_authorities(self, service: str) -> str:
+        """Return the CA file of a service."""
+        return self.find_values(service)["smtp_tls_CAfile"].replace(paths.POSTFIX_CONFIG, self.directory)
+
+    def find_client_chain(self, settings: Settings, upstream: Upstream) -> tuple[str | None, str]:
         """Return the client certificate's file, if there is one yet, and what is shown, in words."""
+        if upstream.client_cert is not None:
+            path = self.services.get(upstream.service, {}).get("smtp_tls_chain_files", "")
+            return path.replace(paths.POSTFIX_CONFIG, self.directory), f"shown client_cert of {upstream.setting}"
         if not settings.shows_client_certificate:
             return None, "CLIENT_CERT=none shows none"
         for path in (f"{self.directory}/client-chain.pem", paths.CLIENT_CHAIN):
@@ -75,7 +84,12 @@ def load_configuration(authorities: Certificates | None, directory: str = paths.
     lines = finish_command(start_command(("postconf", "-c", directory, "-x", *_PARAMETERS)))
     pairs = (line.partition("=") for line in lines)
     values = {name.strip(): value.strip() for name, _, value in pairs}
-    return Configuration(directory=directory, values=values, authorities=authorities)
+    services: dict[str, dict[str, str]] = {}
+    for line in finish_command(start_command(("postconf", "-c", directory, "-P"))):
+        place, _, value = line.partition("=")
+        service, _, name = place.strip().split("/")
+        services.setdefault(service, {})[name] = value.strip()
+    return Configuration(directory=directory, values=values, authorities=authorities, services=services)
 
 
 def find_configuration(files: Sequence[File], authorities: Certificates | None, directory: str) -> Configuration:
@@ -89,7 +103,10 @@ def find_configuration(files: Sequence[File], authorities: Certificates | None, 
     if not read_text(f"{paths.POSTFIX_CONFIG}/main.cf"):
         return planned
     installed = load_configuration(authorities)
-    if installed.values != planned.values:
+    if (installed.values, installed.services) != (planned.values, planned.services):
         return planned
-    is_same = read_text(installed.authorities_file) == read_text(planned.authorities_file)
+    is_same = all(
+        read_text(installed.find_authorities(service)) == read_text(planned.find_authorities(service))
+        for service in (MAIN_SERVICE, *planned.services)
+    )
     return installed if is_same else planned

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -38,14 +38,15 @@ class Facts:
 
     tls_level: str
     """smtp_tls_security_level, or the level of a rule for RELAYHOST."""
-    fallback_tls_level: str
-    fallback: tuple[str, int] | None
+    others: Mapping[tuple[str, int], tuple[str, str]] = field(default_factory=dict)
+    """By host and port: the setting that names another upstream, and its level."""
     secrets: tuple[str, ...] = field(default=(), repr=False)
 
-    def is_fallback(self, relay: str) -> bool:
-        """Return whether `host[address]:port` is FALLBACK_RELAYHOST."""
+    def find_upstream(self, relay: str) -> tuple[str, str]:
+        """Return which setting names `host[address]:port`, and its level."""
         match = _HOST.fullmatch(relay)
-        return match is not None and (match[1].lower(), int(match[2])) == self.fallback
+        default = ("RELAYHOST", self.tls_level)
+        return self.others.get((match[1].lower(), int(match[2])), default) if match else default
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +81,10 @@ def tell_delivery(delivery: Delivery, seconds: float, facts: Facts) -> Step:
     """Return the step for what became of a recipient: where, in whose words, and what to do."""
     via = "" if delivery.relay == "none" else f" by {delivery.relay}"
     more = []
-    if facts.is_fallback(delivery.relay):
-        more.append("this is FALLBACK_RELAYHOST: RELAYHOST did not take it")
+    setting, _ = facts.find_upstream(delivery.relay)
+    if setting != "RELAYHOST":
+        reason = ": RELAYHOST did not take it" if setting == "FALLBACK_RELAYHOST" else ""
+        more.append(f"this is {setting}{reason}")
     if delivery.status == "sent":
         more.append(f"the upstream said: {delivery.words}")
     else:
@@ -96,7 +99,7 @@ def tell_delivery(delivery: Delivery, seconds: float, facts: Facts) -> Step:
 
 def explain_no_verdict(delivery: Delivery, facts: Facts) -> str:
     """Return why there is no line about TLS for this delivery."""
-    level = facts.fallback_tls_level if facts.is_fallback(delivery.relay) else facts.tls_level
+    _, level = facts.find_upstream(delivery.relay)
     if level == "none":
         return "TLS: none was used, because RELAYHOST_TLS (or TLS_POLICY_TABLE) says none"
     if delivery.uses > 1:

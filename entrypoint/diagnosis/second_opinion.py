@@ -17,11 +17,12 @@ _MOST_TRIES: Final = 4
 
 
 class SecondOpinion:
-    """What Postfix makes of one nexthop."""
+    """What Postfix makes of one nexthop, with what a service has of its own."""
 
-    def __init__(self, configuration: Configuration, nexthop: Nexthop, timeout_seconds: float) -> None:
+    def __init__(self, configuration: Configuration, nexthop: Nexthop, timeout_seconds: float, service: str) -> None:
         self._configuration, self._nexthop, self._timeout_seconds = configuration, nexthop, timeout_seconds
-        self._values = configuration.values
+        self._values = configuration.find_values(service)
+        self._authorities = configuration.find_authorities(service)
 
     def find_exchanger(self) -> tuple[str, str]:
         """Return the MX host that Postfix is led to, or an empty text, and why not."""
@@ -65,7 +66,7 @@ class SecondOpinion:
     def _list_checks(self, trust: Trust, chain: str | None) -> list[str]:
         """Return the options that say what is demanded."""
         values, attributes = self._values, trust.attributes
-        options = ["-F", self._configuration.authorities_file, "-d", values["smtp_tls_fingerprint_digest"]]
+        options = ["-F", self._authorities, "-d", values["smtp_tls_fingerprint_digest"]]
         options += ["-g", attributes.get("ciphers", values["smtp_tls_mandatory_ciphers"])]
         options += ["-p", attributes.get("protocols", values["smtp_tls_mandatory_protocols"])]
         name = attributes.get("servername", values["smtp_tls_servername"])

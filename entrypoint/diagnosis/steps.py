@@ -21,7 +21,9 @@ STATUSES: Final = {name: 10 + position for position, name in enumerate(STEPS)}
 ADDRESS: Final = "address"
 """The line of each further address that is well; where it is broken its line has the step's name."""
 
-_FALLBACK: Final = re.compile(r"(?<![A-Z_])RELAYHOST(?=_USERNAME|_PASSWORD|[^A-Z_]|$)")
+_OWN: Final = re.compile(r"(?<![A-Z_])RELAYHOST(?:_(USERNAME|PASSWORD)(?![A-Z_])|(?![A-Z_]))")
+_ANY: Final = re.compile(r"(?<![A-Z_])RELAYHOST(?:_([A-Z_]+?)(?:_FILE)?(?![A-Z_])|(?![A-Z_]))")
+"""The settings of a nexthop and its account, and those of an upstream of UPSTREAMS, whose keys are called the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,13 @@ def break_as_postfix(name: str, words: str, said: str = "") -> Broken:
     return Broken(name, f"{advice.meaning}{f' ({said})' if said else ''}", advice.remedy)
 
 
-def name_for_fallback(text: str) -> str:
-    """Return a remedy for FALLBACK_RELAYHOST: its own host, port and login; the TLS settings are RELAYHOST's."""
-    return _FALLBACK.sub("FALLBACK_RELAYHOST", text)
+def name_for(setting: str, text: str) -> str:
+    """Return a remedy for the upstream of a setting, in which RELAYHOST's names stand for its own.
+
+    FALLBACK_RELAYHOST and a table's line have a host, a port and a login; an upstream of UPSTREAMS has all of it.
+    """
+    if setting in ("RELAYHOST", "FALLBACK_RELAYHOST"):
+        return _OWN.sub(lambda match: f"{setting}_{match[1]}" if match[1] else setting, text)
+    names = _ANY if setting.startswith("UPSTREAMS") else _OWN
+    named, count = names.subn(lambda match: match[1].lower() if match[1] else "nexthop", text)
+    return f"{named}, in {setting}" if count else text

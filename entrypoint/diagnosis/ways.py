@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from entrypoint.config.nexthop import Nexthop
 from entrypoint.config.settings import Settings
 from entrypoint.config.tls import TlsLevel, TlsRule
+from entrypoint.config.upstreams import Upstream
 from entrypoint.diagnosis.configuration import Configuration, list_unread_parameters
 from entrypoint.diagnosis.judgement import Trust
 from entrypoint.diagnosis.login import Login
@@ -24,7 +24,7 @@ from entrypoint.diagnosis.policy import (
 from entrypoint.diagnosis.protection import Protection
 from entrypoint.diagnosis.report import Result
 from entrypoint.diagnosis.second_opinion import SecondOpinion
-from entrypoint.diagnosis.steps import Broken, Step, break_as_postfix, name_for_fallback
+from entrypoint.diagnosis.steps import Broken, Step, break_as_postfix, name_for
 from entrypoint.diagnosis.visit import Way
 from entrypoint.diagnosis.walk import MOST_ADDRESSES, Walk
 from entrypoint.errors import CommandFailedError, quote_value
@@ -48,17 +48,21 @@ def examine(
     sender: str | None = None,
     recipient: str | None = None,
     most_addresses: int = MOST_ADDRESSES,
+    has_login: bool = True,
+    wanted: Callable[[Upstream], bool] = bool,
 ) -> list[Result]:
-    """Walk to RELAYHOST and then to FALLBACK_RELAYHOST, and return what became of each way.
+    """Walk to each upstream that is wanted, RELAYHOST first, and return what became of each way.
 
     `report` is called with each step as soon as it is known, when it is in the result's steps already. `sender` is the
     account where it is `None`; without a `recipient` neither is asked for. `timeout_seconds` is for each reply. One
-    login is made at each of `most_addresses` addresses. Raises CommandFailedError where Postfix's tools do not run.
+    login is made at each of `most_addresses` addresses, or none. Raises CommandFailedError where Postfix's tools do not
+    run.
     """
     results = []
-    for nexthop in settings.nexthops:
-        planner = _Planner(settings, configuration, nexthop, timeout_seconds)
-        result = Result(setting=planner.setting, nexthop=str(nexthop), level="unknown")
+    for upstream in filter(wanted, settings.every_upstream):
+        walked = upstream if has_login else replace(upstream, username=None, password=None)
+        planner = _Planner(settings, configuration, walked, timeout_seconds)
+        result = Result(setting=upstream.setting, nexthop=str(upstream.nexthop), level="unknown")
         results.append(result)
         tell = partial(_keep, result, report)
         try:
@@ -80,8 +84,7 @@ def _describe_settings(settings: Settings) -> Step:
 
 
 def _keep(result: Result, report: Callable[[Result, Step], None], step: Step) -> None:
-    is_first = result.setting == "RELAYHOST"
-    kept = step if is_first else replace(step, remedy=name_for_fallback(step.remedy))
+    kept = replace(step, remedy=name_for(result.setting, step.remedy))
     result.steps.append(kept)
     report(result, kept)
 
@@ -90,21 +93,17 @@ class _Planner:
     """Finds everything that decides how mail goes to one nexthop; `find_policy` comes first."""
 
     def __init__(
-        self, settings: Settings, configuration: Configuration, nexthop: Nexthop, timeout_seconds: float
+        self, settings: Settings, configuration: Configuration, upstream: Upstream, timeout_seconds: float
     ) -> None:
-        self._settings, self._configuration, self._nexthop = settings, configuration, nexthop
-        self._values = configuration.values
-        self._postfix = SecondOpinion(configuration, nexthop, timeout_seconds)
+        self._settings, self._configuration, self._upstream = settings, configuration, upstream
+        self._nexthop = upstream.nexthop
+        self._values = configuration.find_values(upstream.service)
+        self._postfix = SecondOpinion(configuration, upstream.nexthop, timeout_seconds, upstream.service)
         self._timeout_seconds = timeout_seconds
         self._resolver = describe_resolver()
         self._rule: TlsRule | None = None
         self._table = "TLS_POLICY_TABLE"
         self.level = TlsLevel.NONE
-
-    @property
-    def setting(self) -> str:
-        """Which setting names this nexthop."""
-        return "RELAYHOST" if self._nexthop == self._settings.relayhost_nexthop else "FALLBACK_RELAYHOST"
 
     def find_policy(self) -> None:
         """Find the TLS level in force and the rule that it is from; raise Broken where Postfix finds none."""
@@ -177,17 +176,16 @@ class _Planner:
         )
 
     def _find_login(self) -> Login | None:
-        values = self._values
-        for one, username, password in self._settings.credentials:
-            if one == self._nexthop:
-                return Login(
-                    username=username,
-                    password=password.reveal(),
-                    options=_split(values["smtp_sasl_security_options"]),
-                    options_inside_tls=_split(values["smtp_sasl_tls_security_options"]),
-                    mechanism_filter=values["smtp_sasl_mechanism_filter"],
-                )
-        return None
+        values, credentials = self._values, self._upstream.credentials
+        if credentials is None:
+            return None
+        return Login(
+            username=credentials[0],
+            password=credentials[1].reveal(),
+            options=_split(values["smtp_sasl_security_options"]),
+            options_inside_tls=_split(values["smtp_sasl_tls_security_options"]),
+            mechanism_filter=values["smtp_sasl_mechanism_filter"],
+        )
 
     def _find_exchanger(self) -> str:
         """Return the MX host that Postfix is led to."""
@@ -221,12 +219,12 @@ class _Planner:
 
     def _make_protection(self, trust: Trust) -> Protection:
         values = self._values
-        chain, chain_in_words = self._configuration.find_client_chain(self._settings)
+        chain, chain_in_words = self._configuration.find_client_chain(self._settings, self._upstream)
         name = trust.attributes.get("servername", values["smtp_tls_servername"])
         protocols = values["smtp_tls_protocols" if self.level is TlsLevel.MAY else "smtp_tls_mandatory_protocols"]
         return Protection(
             trust=trust,
-            authorities=self._configuration.authorities_file,
+            authorities=self._configuration.find_authorities(self._upstream.service),
             authorities_in_words=self._describe_authorities(),
             server_name=choose_server_name(name, trust.host, trust.nexthop),
             versions=choose_versions(trust.attributes.get("protocols", protocols)),
@@ -238,10 +236,13 @@ class _Planner:
         )
 
     def _describe_authorities(self) -> str:
-        authorities = self._configuration.authorities
+        is_named = self._upstream.setting.startswith("UPSTREAMS")
+        authorities = self._upstream.ca if is_named else self._configuration.authorities
         if authorities is None:
             return "Debian's bundle of CAs"
         setting = "RELAYHOST_CA_URL" if self._settings.relayhost_ca_url else "RELAYHOST_CA"
+        if is_named:
+            setting = f"{self._upstream.setting} ca"
         first = f"'{authorities.members[0].subject}'"
         more = f" and {len(authorities.members) - 1} others" if len(authorities.members) > 1 else ""
         return f"{first}{more} of {setting}"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from entrypoint.config.settings import Settings
+from entrypoint.config.upstreams import Upstream
 
 _MEBIBYTE: Final = 2**20
 _FIXED_BYTES: Final = 60 * _MEBIBYTE
@@ -37,15 +38,18 @@ class Capacity:
     """How much more memory even the least number needs."""
 
 
-def choose_process_limit(settings: Settings) -> str:
-    """Return how many smtp(8) there may be (master(5) maxproc): Postfix's own number, unless more were asked for."""
-    wanted = settings.relayhost_concurrency or _DELIVERIES
-    return str(wanted) if wanted > _MOST_PROCESSES else "-"
+def choose_process_limit(upstream: Upstream) -> str:
+    """Return how many smtp(8) an upstream may have (master(5) maxproc): as many as connections, where that is set.
+
+    With one recipient a message qmgr(8) counts connections by recipient, and this is the only bound
+    (postconf(5) default_destination_recipient_limit).
+    """
+    return "-" if upstream.concurrency is None else str(upstream.concurrency)
 
 
-def choose_first_deliveries(settings: Settings) -> int:
+def choose_first_deliveries(upstream: Upstream) -> int:
     """Return with how many deliveries at once a burst begins: where many are wanted, with a fifth of them."""
-    wanted = settings.relayhost_concurrency or _DELIVERIES
+    wanted = upstream.concurrency or _DELIVERIES
     return min(wanted, max(_LEAST_AT_FIRST, wanted // 5))
 
 
@@ -54,7 +58,7 @@ def choose_capacity(settings: Settings, memory_bytes: int | None) -> Capacity:
     if memory_bytes is None:
         return Capacity(sessions=_MOST_PROCESSES, sessions_of_one=_MOST_FOR_ONE)
     ports = len(settings.listen_ports)
-    deliveries = settings.relayhost_concurrency or _DELIVERIES
+    deliveries = _count_deliveries(settings)
     needed = _FIXED_BYTES + _DELIVERY_BYTES * deliveries
     fitting = (memory_bytes - needed) // (_SESSION_BYTES * ports)
     sessions = max(_LEAST_SESSIONS, min(_MOST_PROCESSES, fitting))
@@ -63,3 +67,9 @@ def choose_capacity(settings: Settings, memory_bytes: int | None) -> Capacity:
         sessions_of_one=min(_MOST_FOR_ONE, sessions - max(2, sessions // 5)),
         missing_bytes=max(0, needed + _LEAST_SESSIONS * ports * _SESSION_BYTES - memory_bytes),
     )
+
+
+def _count_deliveries(settings: Settings) -> int:
+    """Return how many smtp(8) to expect: those of the busiest upstream, and a burst's beginning at each other."""
+    limits = {upstream.service: upstream.concurrency or _DELIVERIES for upstream in settings.every_upstream}
+    return max(limits.values()) + _LEAST_AT_FIRST * (len(limits) - 1)

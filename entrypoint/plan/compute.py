@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterator
 from typing import Any, Final
 
 from entrypoint import paths
 from entrypoint.config.settings import Settings
-from entrypoint.config.tls import TlsLevel
 from entrypoint.config.values import LOOPBACK_ONLY
-from entrypoint.plan.capacity import choose_capacity, choose_first_deliveries, choose_process_limit
+from entrypoint.plan.capacity import choose_capacity
 from entrypoint.plan.files import Facts, Plan, PlannedFile
 from entrypoint.plan.networks import (
     choose_excluded_gateways,
@@ -21,15 +21,31 @@ from entrypoint.plan.networks import (
     render_gateway_answers,
     render_networks,
 )
-from entrypoint.plan.tables import render_password_table, render_policy_table
+from entrypoint.plan.services import (
+    TLS_PROXY,
+    Service,
+    find_authorities,
+    find_client_chain,
+    find_password_table,
+    list_services,
+)
+from entrypoint.plan.tables import (
+    render_allowed,
+    render_password_table,
+    render_policy_table,
+    render_recipient_routes,
+    render_sender_routes,
+)
 from entrypoint.plan.templates import render_template
 
 _PROBE_SOURCE: Final = "127.0.0.25"
-_PASSWORDS: Final = f"{paths.POSTFIX_CONFIG}/sasl_passwd"
+_SENDERS: Final = f"{paths.POSTFIX_CONFIG}/sender_routes"
+_RECIPIENTS: Final = f"{paths.POSTFIX_CONFIG}/recipient_routes"
+_ALLOWED_SENDERS: Final = f"{paths.POSTFIX_CONFIG}/allowed_senders"
+_ALLOWED_RECIPIENTS: Final = f"{paths.POSTFIX_CONFIG}/allowed_recipients"
 _POLICIES: Final = f"{paths.POSTFIX_CONFIG}/tls_policy"
 _GATEWAYS: Final = f"{paths.POSTFIX_CONFIG}/gateways"
 _STATUS_FILTER: Final = f"{paths.POSTFIX_CONFIG}/not_about_the_message"
-_CLIENT_CHAIN: Final = f"{paths.POSTFIX_CONFIG}/client-chain.pem"
 
 
 def compute_plan(settings: Settings, facts: Facts, templates: str = paths.TEMPLATES) -> Plan:
@@ -37,7 +53,8 @@ def compute_plan(settings: Settings, facts: Facts, templates: str = paths.TEMPLA
     networks = choose_networks(settings, facts)
     excluded = choose_excluded_gateways(networks, facts.gateways)
     sessions = choose_capacity(settings, facts.memory_bytes).sessions
-    main_cf = render_template(templates, "main.cf", _view_main_cf(settings, facts))
+    services = list_services(settings, has_client_chain=facts.client_chain is not None)
+    main_cf = render_template(templates, "main.cf", _view_main_cf(settings, facts, services))
     files = [
         PlannedFile(
             path=f"{paths.POSTFIX_CONFIG}/main.cf", text=override_parameters(main_cf, settings.postfix_parameters)
@@ -50,7 +67,10 @@ def compute_plan(settings: Settings, facts: Facts, templates: str = paths.TEMPLA
                 {
                     "listeners": _name_listeners(settings),
                     "sessions": f"{sessions:<7}",
-                    "deliveries": f"{choose_process_limit(settings):<7}",
+                    "deliveries": f"{services[0].processes:<7}",
+                    "services": [_view_service(service, services[0]) for service in services[1:]],
+                    "proxies": _view_proxies(services),
+                    "has_lmtp": any(str(target).startswith("lmtp:") for _, target in settings.recipient_routes),
                 },
             ),
         ),
@@ -76,17 +96,65 @@ def compute_plan(settings: Settings, facts: Facts, templates: str = paths.TEMPLA
     ]
     if excluded:
         files.append(PlannedFile(path=_GATEWAYS, text=render_gateway_answers(excluded)))
-    if settings.credentials:
-        files.append(PlannedFile(path=_PASSWORDS, text=render_password_table(settings), mode=0o600, is_table=True))
-    if policies := render_policy_table(settings):
-        files.append(PlannedFile(path=_POLICIES, text=policies, is_table=True))
+    for path, table in (
+        (_POLICIES, render_policy_table(settings)),
+        (_SENDERS, render_sender_routes(settings)),
+        (_RECIPIENTS, render_recipient_routes(settings)),
+        # A bounce has no sender.
+        (_ALLOWED_SENDERS, render_allowed(settings.allowed_sender_domains, "<>")),
+        (_ALLOWED_RECIPIENTS, render_allowed(settings.allowed_recipient_domains)),
+    ):
+        if table:
+            files.append(PlannedFile(path=path, text=table, is_table=True))
     authorities = settings.relayhost_ca if settings.relayhost_ca_url is None else facts.fetched_authorities
     if authorities is not None:
         files.append(PlannedFile(path=paths.UPSTREAM_AUTHORITIES, text=authorities.pem))
     if facts.client_chain is not None:
-        files.append(PlannedFile(path=_CLIENT_CHAIN, text=facts.client_chain.reveal(), mode=0o600))
+        path = find_client_chain(settings.every_upstream[0])
+        files.append(PlannedFile(path=path, text=facts.client_chain.reveal(), mode=0o600))
+    for service in services:
+        files += _plan_service(service)
     files += plan_syslog(settings, facts)
     return Plan(files=tuple(files), warnings=_warn(settings, facts), authorities=authorities)
+
+
+def _plan_service(service: Service) -> Iterator[PlannedFile]:
+    """Yield what a service alone reads: its passwords, and where it has its own, who may sign, and its certificate."""
+    first = service.upstreams[0]
+    if passwords := render_password_table(service.upstreams):
+        yield PlannedFile(path=find_password_table(first), text=passwords, mode=0o600, is_table=True)
+    if not service.is_main and first.ca is not None and find_authorities(first) != paths.UPSTREAM_AUTHORITIES:
+        yield PlannedFile(path=find_authorities(first), text=first.ca.pem)
+    if first.client_cert is not None and first.client_key is not None:
+        chain = first.client_key.reveal() + first.client_cert.pem
+        yield PlannedFile(path=find_client_chain(first), text=chain, mode=0o600)
+
+
+def _view_service(service: Service, main: Service) -> dict[str, Any]:
+    return {
+        "setting": service.upstreams[0].setting,
+        "name": service.name,
+        "columns": f"{service.name:<16} unix  -       -      n      -      {service.processes:<7}",
+        "own": [f"{name} = {value}".rstrip() for name, value in service.find_own(main).items()],
+    }
+
+
+def _view_proxies(services: tuple[Service, ...]) -> list[dict[str, Any]]:
+    """Return the tlsproxy(8) services beside the first: it serves only smtp(8) with its own CA and certificate."""
+    main = services[0]
+    proxies = {service.parameters["tlsproxy_service_name"]: service for service in reversed(services)}
+    return [
+        {
+            "columns": f"{name:<16} unix  -       -      n      -      0      ",
+            "own": [
+                f"{key} = {value}".rstrip()
+                for key, value in service.tls_settings.items()
+                if value != main.parameters[key]
+            ],
+        }
+        for name, service in sorted(proxies.items())
+        if name != TLS_PROXY
+    ]
 
 
 def find_probe_targets(settings: Settings) -> list[tuple[str, int, str]]:
@@ -145,13 +213,11 @@ def _name_listeners(settings: Settings) -> list[str]:
     return [f"{port:<15}" for port in settings.listen_ports]
 
 
-def _view_main_cf(settings: Settings, facts: Facts) -> dict[str, Any]:
+def _view_main_cf(settings: Settings, facts: Facts, services: tuple[Service, ...]) -> dict[str, Any]:
     networks = choose_networks(settings, facts)
     excluded = choose_excluded_gateways(networks, facts.gateways)
-    levels = {settings.find_tls_level(nexthop) for nexthop in settings.nexthops}
+    main = services[0].parameters
     interfaces = settings.inet_interfaces
-    # With a URL never the system's bundle, whatever came of the fetch.
-    uses_system_bundle = settings.relayhost_ca is None and settings.relayhost_ca_url is None
     refuse_gateways = f"check_client_access cidr:{_GATEWAYS}, " if excluded else ""
     return {
         "meta_directory": paths.POSTFIX_META,
@@ -163,41 +229,26 @@ def _view_main_cf(settings: Settings, facts: Facts) -> dict[str, Any]:
         "mynetworks": render_networks(networks, excluded),
         "relay_restrictions": f"permit_mynetworks, {refuse_gateways}reject",
         "sessions_of_one": choose_capacity(settings, facts.memory_bytes).sessions_of_one,
+        "allowed_senders": _ALLOWED_SENDERS if settings.allowed_sender_domains else "",
+        "allowed_recipients": _ALLOWED_RECIPIENTS if settings.allowed_recipient_domains else "",
         "message_size_limit": settings.message_size_limit,
         "relayhost": str(settings.relayhost_nexthop),
-        "has_fallback": settings.fallback_nexthop is not None,
-        "fallback_relayhost": str(settings.fallback_nexthop),
-        "uses_dane": bool(levels & {TlsLevel.DANE, TlsLevel.DANE_ONLY}),
-        "has_concurrency": settings.relayhost_concurrency is not None,
-        "concurrency": settings.relayhost_concurrency,
-        "first_deliveries": choose_first_deliveries(settings),
-        "has_rate_delay": settings.relayhost_rate_delay is not None,
-        "rate_delay_seconds": settings.relayhost_rate_delay,
+        "has_sender_routes": bool(settings.sender_routes),
+        "sender_routes": _SENDERS,
+        "has_recipient_routes": bool(settings.recipient_routes),
+        "recipient_routes": _RECIPIENTS,
+        "main": main,
+        "limits": services[0].limits,
+        "services": [
+            {"setting": service.upstreams[0].setting, "name": service.name, "limits": limits}
+            for service in services[1:]
+            if (limits := [(name, value) for name, value in service.limits.items() if value])
+        ],
         "status_filter": _STATUS_FILTER,
-        "tls_level": settings.relayhost_tls.value,
-        "uses_implicit_tls": settings.relayhost.uses_implicit_tls,
         "has_tls_policies": bool(render_policy_table(settings)),
         "tls_policy": _POLICIES,
-        "has_fingerprints": bool(settings.relayhost_fingerprint),
-        "fingerprints": ", ".join(settings.relayhost_fingerprint or ()),
-        "authorities": paths.SYSTEM_AUTHORITIES if uses_system_bundle else paths.UPSTREAM_AUTHORITIES,
-        "sends_server_name": not any(nexthop.is_address for nexthop in settings.nexthops),
-        "has_client_certificate": facts.client_chain is not None,
-        "client_chain": _CLIENT_CHAIN,
         "tls_log_level": settings.tls_log_level,
-        "has_credentials": bool(settings.credentials),
-        "password_table": _PASSWORDS,
-        "sasl_options": "noanonymous" if settings.relayhost_cleartext_auth else "noplaintext, noanonymous",
-        "has_mechanism_filter": bool(settings.smtp_sasl_mechanism_filter),
-        "mechanism_filter": ", ".join(_complete_filter(settings.smtp_sasl_mechanism_filter or ())),
     }
-
-
-def _complete_filter(mechanisms: tuple[str, ...]) -> tuple[str, ...]:
-    """Return a filter that means what it says: Postfix lets nothing through that no pattern names, so that a list of
-    refusals alone needs the rest named at its end (postconf(5) smtp_sasl_mechanism_filter)."""
-    refuses_only = bool(mechanisms) and all(name.startswith("!") for name in mechanisms)
-    return (*mechanisms, "static:all") if refuses_only else mechanisms
 
 
 def _warn(settings: Settings, facts: Facts) -> tuple[str, ...]:

@@ -9,10 +9,12 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
 
 from entrypoint import paths
 from entrypoint.system.files import read_text, write_file
+
+_STAND_INS: Final = frozenset({"RELAYHOST", "FALLBACK_RELAYHOST"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +74,7 @@ class Verdict:
     at: float = 0.0
     upstreams: tuple[Upstream, ...] = ()
     failures: int = 0
-    """How many probes in a row have found no upstream that works."""
+    """How many probes in a row have found that mail cannot go everywhere."""
     vain: int = 0
     """How many probes in a row have found that all is well, though deliveries called for them."""
 
@@ -80,6 +82,13 @@ class Verdict:
     def is_well(self) -> bool:
         """Whether mail can go to at least one upstream."""
         return any(upstream.is_well for upstream in self.upstreams)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether mail can go everywhere: FALLBACK_RELAYHOST stands in for RELAYHOST, and nothing for the others."""
+        main = [upstream for upstream in self.upstreams if upstream.setting in _STAND_INS]
+        others = [upstream for upstream in self.upstreams if upstream.setting not in _STAND_INS]
+        return any(upstream.is_well for upstream in main) and all(upstream.is_well for upstream in others)
 
 
 def load_verdict() -> Verdict:
@@ -113,7 +122,7 @@ def find_readiness(verdict: Verdict) -> Sequence[tuple[str, bool, str]]:
     if not verdict.at:
         return [("upstream", False, "it has not been tried yet")]
     rows = [(f"{one.setting} {one.nexthop}", one.is_well, one.words) for one in verdict.upstreams]
-    # While one of two works, mail goes out.
+    # While one of them works, mail goes out: a relay of thirty accounts is not out of service for one of them.
     return [(name, is_well or verdict.is_well, words) for name, is_well, words in rows]
 
 

@@ -1,4 +1,4 @@
-"""Checks a value against a JSON Schema (2020-12), as far as docs/log-schema.json goes. Pure."""
+"""Checks a value against a JSON Schema (2020-12), as far as the schemas in docs/ go. Pure."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import re
 from typing import Any
 
 _TYPES: dict[str, tuple[type, ...]] = {"object": (dict,), "string": (str,), "integer": (int,), "number": (int, float)}
+_TYPES |= {"array": (list,), "boolean": (bool,)}
 _KNOWN = frozenset(
     "$schema $defs $ref title description type required additionalProperties properties allOf if then const enum "
-    "pattern minimum".split()
+    "pattern minimum maximum items default propertyNames minProperties dependentRequired".split()
 )
 
 
@@ -28,6 +29,11 @@ def find_faults(value: Any, schema: dict[str, Any], root: dict[str, Any] | None 
         faults.append(f"{path}: {value!r} does not match {schema['pattern']}")
     if isinstance(value, int | float) and value < schema.get("minimum", value):
         faults.append(f"{path}: {value!r} is too small")
+    if isinstance(value, int | float) and value > schema.get("maximum", value):
+        faults.append(f"{path}: {value!r} is too large")
+    if isinstance(value, list):
+        for index, item in enumerate(value):
+            faults += find_faults(item, schema.get("items", {}), root, f"{path}/{index}")
     if isinstance(value, dict):
         faults += _find_faults_of_members(value, schema, root, path)
     for part in schema.get("allOf", ()):
@@ -41,6 +47,12 @@ def _find_faults_of_members(
     value: dict[str, Any], schema: dict[str, Any], root: dict[str, Any], path: str
 ) -> list[str]:
     faults = [f"{path}: {name} is missing" for name in schema.get("required", ()) if name not in value]
+    if len(value) < schema.get("minProperties", 0):
+        faults.append(f"{path}: it is empty")
+    for name, needed in schema.get("dependentRequired", {}).items():
+        faults += [f"{path}: {name} needs {other}" for other in needed if name in value and other not in value]
+    for name in value:
+        faults += find_faults(name, schema.get("propertyNames", {}), root, path)
     properties = schema.get("properties", {})
     for name, member in value.items():
         if name in properties:
@@ -52,5 +64,8 @@ def _find_faults_of_members(
     return faults
 
 
-def _has_type(value: Any, name: str | None) -> bool:
-    return name is None or (isinstance(value, _TYPES[name]) and not isinstance(value, bool))
+def _has_type(value: Any, names: str | list[str] | None) -> bool:
+    wanted = [names] if isinstance(names, str) else names or []
+    return names is None or any(
+        isinstance(value, _TYPES[name]) and isinstance(value, bool) == (name == "boolean") for name in wanted
+    )

@@ -390,7 +390,7 @@ class RealServers(_RealUpstream):
     """Dovecot (POP3, IMAP), OpenSMTPD and lighttpd, which serves files below /var/www/html. No message is kept."""
 
     image = SERVERS_IMAGE
-    ports = (25, 80, 110, 143, 465, 587, 993, 995)
+    ports: tuple[int, ...] = (25, 80, 110, 143, 465, 587, 993, 995)
 
 
 def _parse_message(value: Mapping[str, Any]) -> Message:

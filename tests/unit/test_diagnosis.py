@@ -40,7 +40,7 @@ from entrypoint.diagnosis.policy import (
 )
 from entrypoint.diagnosis.protection import Protection
 from entrypoint.diagnosis.report import Result, find_status, make_json, render_end, render_step
-from entrypoint.diagnosis.steps import STATUSES, STEPS, Broken, Step, break_as_postfix, name_for_fallback
+from entrypoint.diagnosis.steps import STATUSES, STEPS, Broken, Step, break_as_postfix, name_for
 from entrypoint.diagnosis.walk import Walk
 from entrypoint.diagnosis.ways import find_blind_spot
 from entrypoint.journal.addresses import Addresses
@@ -245,7 +245,7 @@ def test_secret_that_a_server_echoes_is_hidden(form: str) -> None:
 def test_remedy_for_the_fallback_names_its_settings() -> None:
     """Host, port and login are its own; TLS and CA are RELAYHOST's for both."""
     text = "Check RELAYHOST_USERNAME and RELAYHOST_PASSWORD, RELAYHOST=[x]:587, RELAYHOST_TLS, RELAYHOST_CA_FILE"
-    assert name_for_fallback(text) == (
+    assert name_for("FALLBACK_RELAYHOST", text) == (
         "Check FALLBACK_RELAYHOST_USERNAME and FALLBACK_RELAYHOST_PASSWORD, FALLBACK_RELAYHOST=[x]:587, "
         "RELAYHOST_TLS, RELAYHOST_CA_FILE"
     )

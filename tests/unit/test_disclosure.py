@@ -39,6 +39,11 @@ def test_every_setting_is_there_with_its_default() -> None:
         ("RELAYHOST_TLS", "MUST", "verify"),
         ("STATUS_LISTEN", "none", "none"),
         ("STATUS_LISTEN", "[::]:9155", "[::]:9155"),
+        (
+            "TRANSPORT_TABLE",
+            "a.test [b.test]:25\nc.test discard\nd.test error 5.1.2 gone",
+            "a.test [b.test]; c.test discard; d.test error 5.1.2 gone",
+        ),
         ("TLS_POLICY_TABLE", "smtp.example.com encrypt\nb.example.com secure match=x", None),
         ("RELAYHOST_CA_URL", "https://ca.example.com/x?token=Zq9-secret-text", "https://ca.example.com/x?..."),
     ],

@@ -23,6 +23,19 @@ from tests.unit.reading import FACTS, plan_for
 GOLDEN: Final = pathlib.Path(__file__).with_name("golden")
 CA: Final = pathlib.Path(__file__).with_name("golden-ca.pem").read_text(encoding="utf-8")
 LOGIN: Final = {"RELAYHOST_USERNAME": "user@example.com", "RELAYHOST_PASSWORD": 'p$a#s:s "w" ö'}
+UPSTREAMS: Final = f"""
+[bulk]
+nexthop = "smtp.bulk.example:465"
+username = "bulk"
+password = "secret3"
+tls = "verify"
+ca = '''
+{CA}'''
+concurrency = 3
+rate_delay = "2s"
+senders = ["@news.example.com"]
+domains = ["bulk.example", ".bulk.example"]
+"""
 WITHOUT_CHAIN: Final = Facts(host_name="relay")
 _LEFT_OUT: Final = "client-chain.pem"
 
@@ -112,6 +125,18 @@ CASES: Final[Mapping[str, tuple[Mapping[str, str], Facts]]] = {
             "MYHOSTNAME": "relay.example.com",
             "SYSLOG_URL": "tls://logs.example.com",
             "SYSLOG_CA": CA,
+        },
+        FACTS,
+    ),
+    "several-upstreams": (
+        {
+            "RELAYHOST": "smtp.example.com:587",
+            "UPSTREAMS": UPSTREAMS,
+            "SENDER_RELAY_TABLE": '@sales.example.com [smtp.example.com]:587 sales p$a#s:s "w" ö\n@it.example bulk\n',
+            "ALLOWED_SENDER_DOMAINS": "example.com .example.org",
+            "ALLOWED_RECIPIENT_DOMAINS": "example.net",
+            "TRANSPORT_TABLE": "lists.example lmtp:lists:8024\ngone.example error 5.1.2 gone\nnull.example discard\n",
+            **LOGIN,
         },
         FACTS,
     ),
@@ -210,8 +235,8 @@ def test_every_table_and_file_that_main_cf_names_is_planned(name: str) -> None:
 def test_passwords_stand_in_their_table_only_which_root_alone_reads(name: str) -> None:
     """main.cf is readable for every user in the container, and `render` writes it for people."""
     environ, facts = CASES[name]
-    secrets = [value for key, value in environ.items() if key.endswith("_PASSWORD")]
+    secrets = ["secret3", *(value for key, value in environ.items() if key.endswith("_PASSWORD"))]
     for file in plan_for(environ, facts).files:
-        is_secret = file.path.endswith(("/sasl_passwd", "/client-chain.pem"))
+        is_secret = file.path.endswith(("sasl_passwd", "client-chain.pem"))
         assert file.mode == (0o600 if is_secret else 0o644)
         assert is_secret or not any(secret in file.text for secret in secrets)

@@ -35,6 +35,62 @@ class Case:
 
 CASES: Final = (
     Case(
+        "upstreams_key_unknown",
+        {"UPSTREAMS": '[bulk]\nnexthop = "[smtp.bulk.example]:587"\nlogin = "x"'},
+        (
+            (
+                "UPSTREAMS: [bulk] login: there is no such key. Write nexthop, username, password, tls, "
+                "cleartext_auth, ca, fingerprint, client_cert, client_key, mechanisms, concurrency, rate_delay, "
+                "recipient_limit, senders or domains."
+            ),
+        ),
+    ),
+    Case(
+        "sender_relay_table_without_password",
+        {"SENDER_RELAY_TABLE": "@example.com [smtp.example.com]:587 user"},
+        (
+            (
+                "SENDER_RELAY_TABLE: line 1: there is a user name, 'user', but no password. Write '@example.com "
+                "[smtp.example.com]:587 user password'."
+            ),
+        ),
+    ),
+    Case(
+        "transport_table_with_account",
+        {"TRANSPORT_TABLE": f"example.com [smtp.example.com]:587 user {SECRET}"},
+        (
+            (
+                "TRANSPORT_TABLE: line 1: something follows '[smtp.example.com]:587'. Write 'example.com "
+                "[mail.example.com]:25'; an account belongs into UPSTREAMS, whose name can stand here."
+            ),
+        ),
+    ),
+    Case(
+        "allowed_sender_domains_address",
+        {"ALLOWED_SENDER_DOMAINS": "user@example.com"},
+        (
+            (
+                "ALLOWED_SENDER_DOMAINS=user@example.com: 'user@example.com' is an address. Write the domain alone: "
+                "example.com."
+            ),
+        ),
+    ),
+    Case(
+        "allowed_recipient_domains_wrong",
+        {"ALLOWED_RECIPIENT_DOMAINS": "exa mple.com, b_$.com"},
+        (
+            (
+                "ALLOWED_RECIPIENT_DOMAINS=exa mple.com, b_$.com: 'b_$.com' is not a host name. Write a name such as "
+                "smtp.example.com."
+            ),
+        ),
+    ),
+    Case(
+        "relayhost_recipient_limit_none",
+        {"RELAYHOST_RECIPIENT_LIMIT": "0"},
+        (("RELAYHOST_RECIPIENT_LIMIT=0: '0' is not a whole number from 1 to 1000. Write, for example, 1."),),
+    ),
+    Case(
         "relayhost_missing",
         {"RELAYHOST": ""},
         (

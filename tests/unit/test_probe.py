@@ -22,7 +22,10 @@ def trouble(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.
 
 
 def _make_verdict(*steps: str, failures: int = 0) -> Verdict:
-    upstreams = tuple(Upstream(setting=step, nexthop="n", step=step, words="w") for step in steps)
+    names = ("RELAYHOST", "FALLBACK_RELAYHOST", "UPSTREAMS [bulk]")
+    upstreams = tuple(
+        Upstream(setting=name, nexthop="n", step=step, words="w") for name, step in zip(names, steps, strict=False)
+    )
     return Verdict(at=1.0, upstreams=upstreams, failures=failures)
 
 
@@ -41,6 +44,11 @@ def _make_verdict(*steps: str, failures: int = 0) -> Verdict:
         (("greeting",), ("",), REFUSED, True),
         (("auth",), ("auth", ""), REFUSED, False),
         (("auth",), ("",), REFUSED, True),
+        # Of several upstreams one is mended and another still away; then nothing is new.
+        (("", "", "greeting"), ("", "", ""), AWAY, True),
+        (("connect", "connect", "greeting"), ("connect", "connect", ""), AWAY, True),
+        (("connect", "connect", ""), ("connect", "connect", ""), AWAY, False),
+        (("", "", "greeting"), ("", "", "greeting"), AWAY, False),
     ],
 )
 def test_mail_that_waits_is_tried_when_the_way_is_open(

@@ -50,8 +50,21 @@ VALID: Final[Mapping[str, tuple[str, frozenset[str]]]] = {
         ("FALLBACK_RELAYHOST", "[smtp2.example.com]:587", "smtp_fallback_relay smtp_tls_servername"),
         ("FALLBACK_RELAYHOST_USERNAME", "other", ""),
         ("FALLBACK_RELAYHOST_PASSWORD", "secret2", ""),
-        ("RELAYHOST_CONCURRENCY", "3", "smtp_destination_concurrency_limit smtp_initial_destination_concurrency"),
-        ("RELAYHOST_RATE_DELAY", "2s", "smtp_destination_rate_delay"),
+        (
+            "RELAYHOST_CONCURRENCY",
+            "3",
+            "smtp_destination_concurrency_limit smtp_initial_destination_concurrency smtp_skip_quit_response",
+        ),
+        ("RELAYHOST_RATE_DELAY", "2s", "smtp_transport_rate_delay"),
+        ("RELAYHOST_RECIPIENT_LIMIT", "10", "smtp_destination_recipient_limit"),
+        (
+            "UPSTREAMS",
+            '[a]\nnexthop = "[a.example]:465"\nusername = "u"\npassword = "p"\nsenders = ["@a.example"]\n'
+            'tls = "verify"\nconcurrency = 3\nrate_delay = "2s"\nmechanisms = "plain"\ndomains = ["b.example"]',
+            "transport_maps sender_dependent_default_transport_maps",
+        ),
+        ("SENDER_RELAY_TABLE", "@a.example [a.example]:587 user password", "sender_dependent_default_transport_maps"),
+        ("TRANSPORT_TABLE", "a.example error 5.1.2 no such domain\nb.example [b.example]:25", "transport_maps"),
         ("CLIENT_CERT", LEAF, ""),
         ("CLIENT_KEY", KEY, ""),
         ("CLIENT_CERT_SUBJECT", "CN=relay,O=Example", ""),
@@ -63,6 +76,16 @@ VALID: Final[Mapping[str, tuple[str, frozenset[str]]]] = {
         ("INET_PROTOCOLS", "ipv4", "inet_protocols"),
         ("PROXY_INTERFACES", "192.0.2.1 proxy.example.com", ""),
         ("LISTEN_PORTS", "25 2525", ""),
+        (
+            "ALLOWED_SENDER_DOMAINS",
+            "example.com, .example.org",
+            "smtpd_sender_restrictions parent_domain_matches_subdomains",
+        ),
+        (
+            "ALLOWED_RECIPIENT_DOMAINS",
+            "example.com",
+            "smtpd_recipient_restrictions parent_domain_matches_subdomains",
+        ),
         ("MESSAGE_SIZE_LIMIT", "25M", "message_size_limit"),
         ("LOG_FORMAT", "plain", ""),
         ("LOG_ADDRESSES", "domain", ""),
@@ -98,15 +121,27 @@ SWITCHED: Final = frozenset(
     """
     smtp_fallback_relay smtp_dns_support_level smtp_host_lookup smtp_destination_concurrency_limit
     smtp_initial_destination_concurrency
-    smtp_destination_rate_delay smtp_tls_wrappermode smtp_tls_policy_maps smtp_tls_fingerprint_digest
+    smtp_transport_rate_delay smtp_destination_recipient_limit transport_maps
+    smtp_skip_quit_response sender_dependent_default_transport_maps
+    smtpd_sender_restrictions smtpd_recipient_restrictions
+    parent_domain_matches_subdomains smtp_tls_wrappermode smtp_tls_policy_maps smtp_tls_fingerprint_digest
     smtp_tls_fingerprint_cert_match smtp_tls_servername smtp_tls_chain_files smtp_sasl_password_maps
     smtp_sasl_security_options smtp_sasl_tls_security_options smtp_sasl_mechanism_filter
     """.split()
 )
 BASELINE: Final = plan_for(BASE)
 ALWAYS: Final = frozenset(read_main_cf(BASELINE)) - SWITCHED
-_PARAMETER: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]* =( .*)?")
+_PARAMETER: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]* =( .*)?")
 _LISTENER: Final = re.compile(r"[0-9]+ +inet  n       -      n      -      100     nice-smtpd")
+_UPSTREAMS_OWN: Final = re.compile(
+    r"smtp(-[a-z0-9-]+)? +unix  -       -      n      -      [-\d]+ +smtp|(lmtp|tlsproxy-\S+) +unix .*"
+    r"|    -o \{ (smtp|tlsproxy)_\w+ =( [^{}]*)? \}"
+    r"|# (UPSTREAMS \[[a-z0-9-]+\]|(SENDER_RELAY|TRANSPORT)_TABLE line \d+)"
+)
+_SERVICES_OWN: Final = re.compile(f"{_LISTENER.pattern}|{_UPSTREAMS_OWN.pattern}")
+_LIMIT: Final = re.compile(
+    r"smtp-[a-z0-9-]+_(destination_(concurrency|recipient)_limit|initial_destination_concurrency|transport_rate_delay)"
+)
 
 # Surrogates as os.environ has them for bytes that are not UTF-8 (PEP 383).
 _odd_characters: Final = st.sampled_from(
@@ -158,12 +193,15 @@ def _check_plan(plan: Plan, overridden: frozenset[str] = frozenset()) -> None:
     lines = [line for line in find_text(plan, "main.cf").split("\n") if line and not line.startswith("#")]
     for line in lines:
         assert _PARAMETER.fullmatch(line), line
-    names = [line.partition(" ")[0] for line in lines]
+    names = [name for line in lines if not _LIMIT.fullmatch(name := line.partition(" ")[0])]
     assert len(names) == len(set(names))
     assert frozenset(names) >= ALWAYS
     assert frozenset(names) <= ALWAYS | SWITCHED | overridden
-    baseline = [line for line in find_text(BASELINE, "master.cf").split("\n") if not _LISTENER.fullmatch(line)]
-    assert [line for line in find_text(plan, "master.cf").split("\n") if not _LISTENER.fullmatch(line)] == baseline
+    own, baseline = (
+        [line for line in find_text(one, "master.cf").split("\n") if not _SERVICES_OWN.fullmatch(line)]
+        for one in (plan, BASELINE)
+    )
+    assert own == baseline
     # DRAIN_TIMEOUT and STATUS_LISTEN are all in it that is the user's.
     services, usual = (_USERS_OWN.sub("", find_text(one, "supervisord.conf")) for one in (plan, BASELINE))
     assert services in (usual, _STATUS_PROGRAM.sub("", usual))
@@ -199,7 +237,8 @@ def test_any_text_in_one_setting_changes_only_its_own_parameters(name: str) -> N
         _check_plan(plan)
         if value:
             found = read_main_cf(plan)
-            changed = {key for key in found.keys() | reference.keys() if found.get(key) != reference.get(key)}
+            names = {key for key in found.keys() | reference.keys() if not _LIMIT.fullmatch(key)}
+            changed = {key for key in names if found.get(key) != reference.get(key)}
             assert changed <= VALID[name][1] | ({"smtp_tls_chain_files"} if name == "CLIENT_CERT" else set())
 
     check()

@@ -18,7 +18,7 @@ RELAY = "mail.example.test[192.0.2.2]:587"
 ACTIVE = f"postfix/qmgr[38]: {QID}: from=<a@example.test>, size=699, nrcpt=1 (queue active)"
 CIPHER = "TLSv1.3 with cipher TLS_AES_256_GCM_SHA384 (256/256 bits)"
 SENT = "status=sent (250 2.0.0 Ok: queued as 1)"
-FACTS = Facts(tls_level="secure", fallback_tls_level="secure", fallback=("second.example.test", 25))
+FACTS = Facts(tls_level="secure", others={("second.example.test", 25): ("FALLBACK_RELAYHOST", "secure")})
 
 
 def _delivery(
@@ -159,11 +159,7 @@ def test_fallback_is_called_so_and_what_went_before_it_is_shown() -> None:
 )
 def test_missing_verdict_is_explained(change: dict[str, Any], delivery: str, words: str) -> None:
     """No line about TLS may mean no TLS, or no line."""
-    facts = Facts(
-        tls_level=change.get("tls_level", "secure"),
-        fallback_tls_level="secure",
-        fallback=None,
-    )
+    facts = Facts(tls_level=change.get("tls_level", "secure"))
     assert words in _tell(delivery, facts=facts)
 
 
