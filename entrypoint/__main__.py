@@ -17,6 +17,7 @@ VERBS: Final = {
     "render": "write the complete configuration into a directory",
     "settings": "list every setting",
     "discover-ca": "show which CA signed a mail server's certificate, and what to set",
+    "import": "convert an old main.cf, or another image's variables, to settings",
     "doctor": "walk the way to the upstream, and say what is broken on it",
     "send-test": "send a message through the running relay, and tell what becomes of it",
     "queue": "list what is queued, why, and what to do about it",
@@ -25,6 +26,8 @@ VERBS: Final = {
 OCCASIONAL: Final = frozenset({"upkeep", "probe"})
 """What the supervisor runs now and then; nobody types these."""
 USAGE_STATUS: Final = 64
+_MODULES: Final = {"import": "import_settings"}
+"""Where the verb is a word of Python's."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -38,7 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write(f"authrelay: there is no command '{verb}'.\n{_describe_usage()}")
         return USAGE_STATUS
     try:
-        status: int = importlib.import_module(f"entrypoint.commands.{verb.replace('-', '_')}").main(rest)
+        module = _MODULES.get(verb, verb.replace("-", "_"))
+        status: int = importlib.import_module(f"entrypoint.commands.{module}").main(rest)
     except StartupError as error:
         sys.stderr.write("".join(f"authrelay: {line}\n" for line in str(error).splitlines()))
         return error.exit_status

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from entrypoint.config.foreign import find_foreign
 from entrypoint.config.settings import DECLARATIONS
 from entrypoint.errors import Problem
 
@@ -57,11 +58,22 @@ def is_service_link(name: str, value: str) -> bool:
 def find_unknown_names(environ: Mapping[str, str]) -> list[Problem]:
     """Return a problem for each variable that is not ours but was probably meant to be."""
     problems = []
+    # Where the upstream is named as we do, such a variable may be an application's own.
+    has_upstream = bool(environ.get("RELAYHOST") or environ.get(f"RELAYHOST{FILE_SUFFIX}"))
     for name, value in environ.items():
         base = name.removesuffix(FILE_SUFFIX)
         if base in NAMES or name in NAMES or name in _COMMON or is_service_link(name, value) or not value:
             continue
-        if base in _COMING:
+        if foreign := find_foreign(name) if not has_upstream else None:
+            image, ours = foreign
+            problems.append(
+                Problem(
+                    setting=name,
+                    what=f"it is a name of {image}; here it is {ours}" if ours else f"it is a setting of {image} alone",
+                    remedy="authrelay import converts all of them, and says what changes",
+                )
+            )
+        elif base in _COMING:
             problems.append(
                 Problem(
                     setting=name,

@@ -163,7 +163,7 @@ def test_queue_says_when_it_cannot_know_all_attempts(relays: Relays, upstream: U
     relay = relays.start(allowed=["log-forwarder ended"])
     client.send(relay.container.name, 25, "a@example.test", ["b@example.com"], TEXT)
     wait_until(lambda: "status=deferred" in relay.logs(), 20, "it should be deferred")
-    find = "for p in /proc/[0-9]*; do grep -q 'services[.]forwarder' $p/cmdline && kill {} ${{p#/proc/}} && break; done"
+    find = "for p in /proc/[0-9]*; do grep -qx log-forwarder $p/comm && kill {} ${{p#/proc/}} && break; done"
     relay.exec(["bash", "-c", find.format("-9")])
     wait_until(lambda: list_messages(relay)[0]["attempts"] is not None, 20, "the next forwarder should answer")
     assert (list_messages(relay)[0]["attempts"], list_messages(relay)[0]["attempts_are_exact"]) == (0, False)

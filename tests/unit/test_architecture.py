@@ -97,6 +97,13 @@ def test_config_and_plan_are_pure(module: str) -> None:
         assert "open" not in {ast.unparse(call.func) for call in calls}
 
 
+@pytest.mark.parametrize("module", _list_package("migration"))
+def test_migration_imports_only_itself_and_config(module: str) -> None:
+    """What an old configuration comes to is decided without Postfix and without a disk; the command brings both."""
+    assert _find_outside(module, "entrypoint.migration", "entrypoint.config") == set()
+    assert _find_imports(module) & {"os", "time", "socket", "subprocess", "tempfile"} == set()
+
+
 @pytest.mark.parametrize("module", _list_package("journal"))
 def test_journal_imports_only_itself_and_reasons(module: str) -> None:
     """It sees every line of the log: what it does with them must be possible to say without a socket or a file."""
