@@ -37,7 +37,7 @@ _MOST_AT_ONCE: Final = 500
 """So that a full buffer is not copied as a whole, which would cost its size twice more."""
 _GATHERING_SECONDS: Final = 0.02
 """Lines that come close after one another are written with one call: waking up for each costs as much as reading it."""
-_REST_SECONDS: Final = 0.01
+_REST_SECONDS: Final = 0.03
 _LONG_QUEUE: Final = 500
 """Where the kernel holds so many lines for us (net.unix.max_dgram_qlen), those that come close after one another are
 read together, too: nobody waits for us meanwhile. With the kernel's own ten every daemon that logs would."""
