@@ -110,14 +110,17 @@ def wait_for_greeting(address: str, *, must_be_refused: bool = True) -> tuple[in
 
 
 def _wait_for_health(name: str) -> float | None:
-    """Return when the engine knew that a container was well."""
+    """Return when the engine knew that a container was well; the checks before a restart are on record, too."""
     give_up = time.monotonic() + _LINE_SECONDS
     while time.monotonic() < give_up:
-        health = inspect(name)["State"].get("Health")
+        state = inspect(name)["State"]
+        health = state.get("Health")
         if health is None:
             return None
-        if health["Status"] == "healthy":
-            return next(_parse_stamp(check["End"]) for check in health["Log"] if check["ExitCode"] == 0)
+        started = _parse_stamp(state["StartedAt"])
+        ends = (_parse_stamp(check["End"]) for check in health["Log"] or () if check["ExitCode"] == 0)
+        if end := next((end for end in ends if end > started), None):
+            return end
         time.sleep(0.05)
     raise NoGreetingError(f"{name} did not become healthy")
 

@@ -15,6 +15,7 @@ from entrypoint.config.contradictions import find_contradictions, find_warnings
 from entrypoint.config.declaration import MISSING, SETTING, Declaration, InvalidValue
 from entrypoint.config.names import FILE_SUFFIX, PARAMETER_PREFIX, find_unknown_names, is_service_link
 from entrypoint.config.parameters import read_parameter
+from entrypoint.config.providers import find_preset
 from entrypoint.config.settings import DECLARATIONS, Settings
 from entrypoint.errors import ConfigurationError, Problem
 from entrypoint.placeholders import leave_out
@@ -45,6 +46,7 @@ def read_settings(
         for declaration in DECLARATIONS
         if (value := _find_value(declaration.name, variables, problems)) is not None
     }
+    values = {**find_preset(values.get("PROVIDER")), **values}
     # What has a problem already is not "not set" as well.
     lost = frozenset(problem.setting.removesuffix(FILE_SUFFIX) for problem in problems)
     parsed, unread = _parse_values(values, lost, problems)

@@ -20,6 +20,7 @@ from entrypoint.config.certificates import (
 )
 from entrypoint.config.declaration import defaulted, list_declarations, optional, required
 from entrypoint.config.nexthop import Nexthop, parse_nexthop
+from entrypoint.config.providers import parse_provider
 from entrypoint.config.routes import Route, parse_recipient_pattern, parse_sender_table, parse_transport_table
 from entrypoint.config.secret import Secret
 from entrypoint.config.syslog_url import SyslogUrl, parse_syslog_url
@@ -79,6 +80,12 @@ class Settings:
         "No port is port 25. Port 465 means implicit TLS (RFC 8314); every other port STARTTLS.",
         group=UPSTREAM,
         parameter="relayhost",
+    )
+    provider: str | None = optional(
+        parse_provider,
+        "A provider whose host, port and limits are known: gmail, google-workspace, microsoft365, `ses:<region>`, "
+        "sendgrid, mailgun, mailgun-eu, postmark, mailjet, brevo or fastmail. Every other setting goes before it.",
+        group=UPSTREAM,
     )
     relayhost_mx: bool = defaulted(
         parse_boolean,

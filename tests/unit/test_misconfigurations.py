@@ -86,6 +86,27 @@ CASES: Final = (
         ),
     ),
     Case(
+        "provider_unknown",
+        {"PROVIDER": "gmial"},
+        (
+            (
+                "PROVIDER=gmial: 'gmial' is no provider that is known. Write gmail, google-workspace, microsoft365, "
+                "ses:<region>, sendgrid, mailgun, mailgun-eu, postmark, mailjet, brevo or fastmail; or set RELAYHOST "
+                "itself."
+            ),
+        ),
+    ),
+    Case(
+        "provider_without_region",
+        {"PROVIDER": "ses"},
+        (("PROVIDER=ses: Amazon SES has a host for each region. Write PROVIDER=ses:eu-west-1."),),
+    ),
+    Case(
+        "provider_with_region",
+        {"PROVIDER": "gmail:eu"},
+        (("PROVIDER=gmail:eu: 'eu' follows the name. Write PROVIDER=gmail."),),
+    ),
+    Case(
         "relayhost_recipient_limit_none",
         {"RELAYHOST_RECIPIENT_LIMIT": "0"},
         (("RELAYHOST_RECIPIENT_LIMIT=0: '0' is not a whole number from 1 to 1000. Write, for example, 1."),),

@@ -32,6 +32,12 @@ VALID: Final[Mapping[str, tuple[str, frozenset[str]]]] = {
     for name, value, parameters in (
         ("RELAYHOST", "[smtp2.example.com]:465", "relayhost smtp_tls_wrappermode smtp_tls_servername"),
         ("RELAYHOST_MX", "yes", "relayhost"),
+        (
+            "PROVIDER",
+            "ses:eu-west-1",
+            "smtp_destination_recipient_limit smtp_destination_concurrency_limit smtp_initial_destination_concurrency "
+            "smtp_transport_rate_delay smtp_skip_quit_response",
+        ),
         ("RELAYHOST_USERNAME", "user@example.com", ""),
         ("RELAYHOST_PASSWORD", "secret", ""),
         ("RELAYHOST_AUTH", "none", ""),
