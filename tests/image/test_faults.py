@@ -71,6 +71,7 @@ _KILLED = (
         "problem talking to service",
         "premature end-of-input",
         "malformed response",
+        "malformed request",
         "write rewrite reply: Broken pipe",
     ),
     *("(upkeep|probe) failed .terminated by SIGKILL", "status ended .terminated by SIGKILL. and is started again"),
