@@ -32,7 +32,7 @@ def find_warnings(settings: Settings) -> list[str]:
         if upstream.credentials is None:
             continue
         if level.may_send_in_the_clear:
-            allowed = "cleartext_auth" if upstream.setting.startswith("UPSTREAMS") else "RELAYHOST_CLEARTEXT_AUTH=yes"
+            allowed = "cleartext_auth" if upstream.is_named else "RELAYHOST_CLEARTEXT_AUTH=yes"
             warnings.append(f"{allowed}: the password for {nexthop} may cross the network unprotected")
         elif level is TlsLevel.ENCRYPT:
             warnings.append(

@@ -68,7 +68,7 @@ def _check_credentials(settings: Settings) -> Iterator[Problem]:
         level, nexthop = settings.find_tls_level(upstream), upstream.nexthop
         if upstream.credentials is None or upstream.cleartext_auth or not level.may_send_in_the_clear:
             continue
-        is_named = upstream.setting.startswith("UPSTREAMS")
+        is_named = upstream.is_named
         setting = upstream.setting if is_named else "RELAYHOST_TLS"
         if settings.find_tls_rule(nexthop):
             setting = "TLS_POLICY_TABLE"
@@ -163,7 +163,7 @@ def _check_tls(settings: Settings) -> Iterator[Problem]:
             remedy="Set RELAYHOST_TLS=fingerprint, or remove the fingerprint",
         )
     # Those of UPSTREAMS have a CA of their own.
-    heirs = [one for one in settings.every_upstream if not one.setting.startswith("UPSTREAMS")]
+    heirs = [one for one in settings.every_upstream if not one.is_named]
     used_levels = {settings.find_tls_level(upstream) for upstream in heirs}
     for name, value in (("RELAYHOST_CA", settings.relayhost_ca), ("RELAYHOST_CA_URL", settings.relayhost_ca_url)):
         if value is not None and not any(used.checks_the_authority for used in used_levels):

@@ -73,6 +73,11 @@ class Upstream:
     """Mail to which goes there: `example.com`, or `.example.com` for all below it."""
 
     @property
+    def is_named(self) -> bool:
+        """Whether it is one of UPSTREAMS, and has nothing from RELAYHOST."""
+        return self.setting.startswith("UPSTREAMS")
+
+    @property
     def account(self) -> tuple[str, str | None]:
         """What makes it another than the others."""
         return str(self.nexthop), self.username
@@ -212,7 +217,7 @@ def find_upstream(route: Route, known: Iterable[Upstream]) -> Upstream | None:
     """
     for upstream in known:
         if route.upstream:
-            if upstream.service == f"{MAIN_SERVICE}-{route.upstream}" and upstream.setting.startswith("UPSTREAMS"):
+            if upstream.service == f"{MAIN_SERVICE}-{route.upstream}" and upstream.is_named:
                 return upstream
         elif route.nexthop is not None and str(route.nexthop) == str(upstream.nexthop):
             is_main = upstream.service == MAIN_SERVICE

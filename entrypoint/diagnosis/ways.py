@@ -236,7 +236,7 @@ class _Planner:
         )
 
     def _describe_authorities(self) -> str:
-        is_named = self._upstream.setting.startswith("UPSTREAMS")
+        is_named = self._upstream.is_named
         authorities = self._upstream.ca if is_named else self._configuration.authorities
         if authorities is None:
             return "Debian's bundle of CAs"

@@ -18,6 +18,8 @@ from entrypoint.migration.tables import ReadTable
 _LINE: Final = re.compile(r"\s*(?:-\s+|export\s+)?[\"']?([A-Za-z_][\w.]*)[\"']?\s*[=:]\s?(.*)")
 """`NAME=value` of an env file, and `NAME: value` and `- NAME=value` of Compose's `environment`."""
 _SASL: Final = "sasl_passwd"
+_MAILSERVERS: Final = frozenset({"message_size_limit", "inet_protocols"})
+"""Of docker-mailserver's POSTFIX_ variables."""
 _NOTHING: Final = {
     BOKY: "boky/postfix takes mail for allowed sender domains alone, and TLS is not verified there",
     WADER: "mwader/postfix-relay relays for everybody (mynetworks = 0.0.0.0/0), and TLS is not verified there",
@@ -112,9 +114,6 @@ def convert_variables(
     _take_the_rest(draft, variables, image)
     draft.remarks = [text for text in draft.remarks if text]
     return draft
-
-
-_MAILSERVERS: Final = frozenset({"message_size_limit", "inet_protocols"})
 
 
 def _find_relay(variables: Mapping[str, str], image: str) -> tuple[str, tuple[str, str]]:

@@ -77,7 +77,7 @@ def find_authorities(upstream: Upstream) -> str:
     """Return the path of who may sign its certificate."""
     if upstream.ca is None and not upstream.follows_url:
         return paths.SYSTEM_AUTHORITIES
-    is_own = upstream.setting.startswith("UPSTREAMS")
+    is_own = upstream.is_named
     return _name_for(upstream, paths.UPSTREAM_AUTHORITIES) if is_own else paths.UPSTREAM_AUTHORITIES
 
 
