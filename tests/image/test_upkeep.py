@@ -295,7 +295,7 @@ def test_session_of_a_withdrawn_password_is_not_used_for_long(
     """Sessions are kept for the next message; those that know the old password end after ten seconds at most."""
     relay, secrets = start_with_secrets(engine, relays, PASSWORD, allowed=AT_A_RELOAD)
     upstream.set_accounts({LOGIN: f"{PASSWORD}\nnext"})
-    with Load(engine, network, relay.container.name, prefix="x", sessions=10, pause_seconds=0.02) as load:
+    with Load(engine, network, relay.container.name, prefix="x", sessions=6, pause_seconds=0.02) as load:
         load.wait_accepted(100)
         secrets.rename("next")
         wait_until(partial(is_changed, relay, 1), 15, "it should be in force")
