@@ -21,6 +21,17 @@ RUN library=$(find /usr/lib -name 'libicudata.so.*.*') && name=$(basename "$libr
  && ld -shared -z noexecstack -z separate-code -soname "libicudata.so.$version" -o "/icu$library" data.o \
  && strip "/icu$library"
 
+# --- native: the little that is C --------------------------------------------------------------------------------------
+# hadolint ignore=DL3006
+FROM ${BASE_IMAGE} AS native
+# hadolint ignore=DL3008
+RUN apt-get update -qq \
+ && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends gcc libc6-dev
+COPY native /native
+RUN libraries="/out/usr/lib/$(gcc -print-multiarch)" && mkdir -p "$libraries" \
+ && gcc -Wall -Wextra -Werror -O2 -shared -fPIC -s -Wl,-z,relro,-z,now,-soname,libnsl.so.2 \
+      -Wl,--version-script=/native/nis.map -o "$libraries/libnsl.so.2.0.1" /native/nis.c
+
 # --- packages: what the image runs ------------------------------------------------------------------------------------
 # hadolint ignore=DL3006 # the tag is in BASE_IMAGE
 FROM ${BASE_IMAGE} AS packages
@@ -28,15 +39,19 @@ FROM ${BASE_IMAGE} AS packages
 # libsasl2-modules carries PLAIN, LOGIN, CRAM-MD5, DIGEST-MD5 and SCRAM; without it Postfix finds "No worthy mechs".
 # hadolint ignore=DL3008 # Debian stable moves by security fixes only, and those are wanted
 RUN --mount=type=bind,from=icu,source=/icu,target=/icu \
+    --mount=type=bind,from=native,source=/out,target=/native \
     groupadd --gid 101 postfix && groupadd --gid 102 postdrop \
  && useradd --uid 100 --gid 101 --home-dir /var/spool/postfix --no-create-home --shell /usr/sbin/nologin postfix \
  && groupadd --gid 103 authrelay && useradd --uid 101 --gid 103 --groups postdrop --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin authrelay \
- && icu=$(find /icu -type f) && library=${icu#/icu} \
- && dpkg-divert --quiet --add --rename --divert /usr/share/libicudata.whole "$library" && cp "$icu" "$library" \
+ && mkdir /usr/share/whole && for part in $(find /icu /native -type f); do \
+      library=/${part#/*/} \
+   && dpkg-divert --quiet --add --rename --divert "/usr/share/whole/$(basename "$library")" "$library" \
+   && mkdir -p "$(dirname "$library")" && cp "$part" "$library"; \
+    done \
  && apt-get update -qq \
  && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
       ca-certificates libpython3-stdlib libsasl2-modules postfix postfix-lmdb python3-minimal tzdata \
- && rm -rf /usr/share/libicudata.whole /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/* /var/log/* \
+ && rm -rf /usr/share/whole /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/* /var/log/* \
  && find /usr/share/doc -type f ! -name copyright -delete
 # Postfix's own files that are no configuration move to where its meta_directory points; /etc/postfix becomes a link to
 # /run, where every start writes the configuration. The names of all parameters are kept for checking POSTFIX_<name>.

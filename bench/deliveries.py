@@ -98,8 +98,13 @@ def measure(subject: Subject, scenario: Scenario, authority: str, cores: tuple[s
             "repeated": upstream.repeated + scenario.messages - scenario.transactions,
             "upstream_cpu_seconds": upstream.cpu_seconds - upstream_before,
             "client_cpu_seconds": told["cpu"],
-            **({"pss_mib": watch.most_kib / 1024, "processes": watch.most_processes} if watch.most_kib else {}),
+            **(describe_memory(watch) if watch.most_kib else {}),
         }
+
+
+def describe_memory(watch: Watch) -> dict[str, Any]:
+    """Return what was occupied at most, and by whom."""
+    return {"pss_mib": watch.most_kib / 1024, "processes": watch.most_processes, "by_program": watch.by_program}
 
 
 def summarize_run(
@@ -148,7 +153,11 @@ def measure_all(image: str, base: str, rounds: int, scenarios: Sequence[Scenario
 def describe(scenario: Scenario, samples: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     """Return what was done, and what came of it."""
     relays: dict[str, dict[str, Any]] = {
-        name: {"runs": len(rows), **{key: summarize([row[key] for row in rows]) for key in rows[0]}}
+        name: {
+            "runs": len(rows),
+            **{key: summarize([row[key] for row in rows]) for key in rows[0] if key != "by_program"},
+            **({"by_program": rows[-1]["by_program"]} if "by_program" in rows[-1] else {}),
+        }
         for name, rows in sorted(samples.items())
     }
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 import threading
 import time
 from collections.abc import Sequence
@@ -59,13 +60,17 @@ class Watch(threading.Thread):
         self._is_over = threading.Event()
         self.most_kib = 0
         self.most_processes = 0
+        self.by_program: dict[str, dict[str, int]] = {}
+        """How many of each program there were then, and what they occupied together."""
 
     def run(self) -> None:
         """Look until it is over."""
         while not self._is_over.wait(_MEMORY_SECONDS):
             processes = list_processes(self._name)
-            self.most_kib = max(self.most_kib, sum(one["pss_kib"] for one in processes))
             self.most_processes = max(self.most_processes, len(processes))
+            kib = sum(one["pss_kib"] for one in processes)
+            if kib > self.most_kib:
+                self.most_kib, self.by_program = kib, group_programs(processes)
 
     def end(self) -> None:
         """Stop looking."""
@@ -83,6 +88,16 @@ def list_processes(name: str) -> list[dict[str, Any]]:
         for pid, command in pairs
         if "health" not in command and (pss := _read_pss(pid)) is not None
     ]
+
+
+def group_programs(processes: Sequence[dict[str, Any]]) -> dict[str, dict[str, int]]:
+    """Return the number of processes of each program and what they occupy together, the greatest first."""
+    groups: dict[str, dict[str, int]] = {}
+    for one in processes:
+        group = groups.setdefault(pathlib.PurePath(one["command"].split()[0]).name, {"processes": 0, "pss_kib": 0})
+        group["processes"] += 1
+        group["pss_kib"] += one["pss_kib"]
+    return dict(sorted(groups.items(), key=lambda item: -item[1]["pss_kib"]))
 
 
 def _read_pss(pid: str) -> int | None:

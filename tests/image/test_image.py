@@ -36,6 +36,14 @@ def test_postfix_knows_which_domains_beyond_ascii_there_are(
     assert [reply.code for reply in replies if reply.command == "RCPT"] == [code, 250]
 
 
+def test_postfix_brings_no_kerberos_along_for_nis() -> None:
+    """Debian's libnsl would: eight libraries and 130 KiB in each of a hundred processes. Its place is filled in whole."""
+    programs = "/usr/lib/postfix/sbin/smtp /usr/lib/postfix/sbin/smtpd /usr/lib/postfix/sbin/cleanup"
+    linked = run_docker(["run", "--rm", "--entrypoint=sh", IMAGE, "-c", f"ldd -r {programs} 2>&1"]).text
+    assert linked.count("libnsl.so.2 => ") == 3
+    assert not re.search("krb5|tirpc|undefined symbol|not found", linked)
+
+
 def test_page_about_the_image_names_its_largest_parts() -> None:
     """Who asks why something is there finds the answer, and of what is there now."""
     shown = subprocess.run([ROOT / "scripts" / "image-parts"], stdout=subprocess.PIPE, text=True, check=True).stdout
