@@ -34,12 +34,29 @@ _SUSPENDED: Final = re.compile(r"^delivery temporarily suspended: ")
 _HOST: Final = re.compile(r"(?:host |server |connect to |conversation with |lost connection with )([^ \[]+)\[")
 
 _RATE: Final = (
-    r"(?i:too many|rate limit|ratelimit|throttl|try again later.*connections|exceeded.*(limit|quota)|concurrent)"
+    r"(?i:too many|rate limit|ratelimit|throttl|try again later.*connections|exceeded.*(limit|quota)|limit exceeded"
+    r"|concurrent)"
 )
 _LIMITS: Final = "the upstream limits how much it takes at a time"
 _SLOW_DOWN: Final = (
     "It is tried again by itself; set RELAYHOST_CONCURRENCY or RELAYHOST_RATE_DELAY to what the provider allows"
 )
+
+_USED_UP: Final = (
+    r"(?i:credits exceeded|exceeded.*messaging limits|SubmissionQuotaExceeded"
+    r"|daily [^()]*(limit|quota)[^()]* exceeded|exceeded [^()]*daily [^()]*(limit|quota))"
+)
+"""A day's or a plan's worth of mail: no slower pace helps. In the words of Google, Apple, Microsoft, Amazon, Twilio."""
+_ALLOWANCE: Final = "the account at the upstream has sent all that it may for now"
+_WAIT: Final = (
+    "Look at the account's quota there; what was deferred is tried again by itself, what bounced has to be sent again"
+)
+_OTHERS_ADDRESS: Final = (
+    r"(?i:SendAsDenied|permissions to send as|not allowed to send as|verified sender identity"
+    r"|not authori[sz]ed to send from|not one of your addresses|sender address rejected: not owned"
+    r"|(address|domain|identity) (is )?not verified|unconfigured sending domain)"
+)
+"""What providers say of an address in From that the account has not shown to be its own; most after the message."""
 
 ROWS: Final[tuple[tuple[str, str, str, str], ...]] = (
     # (regular expression, step, meaning, remedy); the first that is found counts.
@@ -86,7 +103,18 @@ ROWS: Final[tuple[tuple[str, str, str, str], ...]] = (
     (r"no mechanism available|No worthy mechs|offered no compatible authentication mechanisms",
      "mechanisms", "the upstream offers no login mechanism that this relay has or may use",
      "Check SMTP_SASL_MECHANISM_FILTER; an upstream that accepts only XOAUTH2 needs another kind of login"),
-    (r"SASL authentication failed; .*said: 535",
+    (r"said: 5.*(5\.7\.139|5\.7\.30\b|SmtpClientAuthentication is disabled|[Bb]asic authentication is)",
+     "auth", "the upstream does not let this account log in with a password, whether it is right or not",
+     "Its administrator must allow it: for Microsoft 365 'Authenticated SMTP' of the mailbox, which policies may "
+     "forbid nevertheless; else OAuth 2.0 or another way is needed"),
+    (r"said: [45].*(?i:unauthori[sz]ed IP|IP address is not allowed|invalid credentials for relay)",
+     "auth", "the upstream takes no mail from the public address that this relay has",
+     "Allow that address in the account there, or its check of addresses off; a login may do in its place"),
+    (r"said: [45].*(?i:not yet activated|please activate your|is not allowed to send: )",
+     "auth", "the account at the upstream may not send, or not yet",
+     "Activate it there; its words say what is missing"),
+    (r"SASL authentication failed; .*said: [45].*" + _USED_UP, "auth", _ALLOWANCE, _WAIT),
+    (r"SASL authentication failed; .*said: (535|4\d\d[ -]4\.7\.8)",
      "auth", "the upstream refuses the user name or the password",
      "Check RELAYHOST_USERNAME and RELAYHOST_PASSWORD; many providers want a password made for applications"),
     (r"SASL authentication failed; .*said: 534",
@@ -97,13 +125,27 @@ ROWS: Final[tuple[tuple[str, str, str, str], ...]] = (
      "It is tried again by itself; too many tries may have locked the account for a while"),
     (r"SASL authentication failed",
      "auth", "the login failed", "Check RELAYHOST_USERNAME and RELAYHOST_PASSWORD"),
-    (r"said: 530|said: 5.*5\.7\.57|said: 5.*[Aa]uthenticat.*required",
+    (r"said: 530|said: 5.*5\.7\.57|said: 5.*(?i:authenticat.*required|unauthenticated senders|not logged in"
+     r"|please authenticate)",
      "auth", "the upstream wants a login before it takes mail, and offered none or was given none",
      "Set RELAYHOST_USERNAME and RELAYHOST_PASSWORD, and use the port for submission: 587 or 465"),
+    (r"said: 5.*(?i:relay(ing)? (access )?denied)",
+     "auth", "the upstream relays nothing without a login, or not for this account",
+     "Set RELAYHOST_USERNAME and RELAYHOST_PASSWORD; if they are set, look what the account there may do"),
+    (r"said: 5.*(?i:blank sender)",
+     "sender", "the upstream takes no mail without a sender, which every bounce is", "Allow it in the account there"),
+    (r"said: [45]\d\d.*" + _OTHERS_ADDRESS,
+     "sender", "the upstream does not let this account send from that address",
+     "Send from an address or domain that is verified there, in the envelope and in From; its words may say which it "
+     "minds"),
+    (r"said: [45]\d\d.*" + _USED_UP, "message", _ALLOWANCE, _WAIT),
+    (r"refused to talk to me: 421.*closing connection\. \(EHLO\)",
+     "greeting", "the upstream minds the name that this relay gives itself",
+     "Set MYHOSTNAME to a name in your domain"),
     (r"refused to talk to me: 421.*" + _RATE, "greeting", _LIMITS, _SLOW_DOWN),
-    (r"said: (421|45\d).*" + _RATE + r".*in reply to MAIL FROM", "sender", _LIMITS, _SLOW_DOWN),
-    (r"said: (421|45\d).*" + _RATE + r".*in reply to RCPT TO", "recipient", _LIMITS, _SLOW_DOWN),
-    (r"said: (421|45\d).*" + _RATE, "message", _LIMITS, _SLOW_DOWN),
+    (r"said: (421|432|45\d).*" + _RATE + r".*in reply to MAIL FROM", "sender", _LIMITS, _SLOW_DOWN),
+    (r"said: (421|432|45\d).*" + _RATE + r".*in reply to RCPT TO", "recipient", _LIMITS, _SLOW_DOWN),
+    (r"said: (421|432|45\d).*" + _RATE, "message", _LIMITS, _SLOW_DOWN),
     (r"refused to talk to me: 4",
      "greeting", "the upstream does not want to talk just now", "It is tried again by itself"),
     (r"refused to talk to me: 5",

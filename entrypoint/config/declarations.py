@@ -78,8 +78,8 @@ class Declared:
     )
     provider: str | None = optional(
         parse_provider,
-        "A provider whose host, port and limits are known: gmail, google-workspace, microsoft365, `ses:<region>`, "
-        "sendgrid, mailgun, mailgun-eu, postmark, mailjet, brevo or fastmail. Every other setting goes before it.",
+        "A provider whose host, port and limits are known, for example gmail, microsoft365 or `ses:<region>`: "
+        "docs/providers.md has all of them. Every other setting goes before it.",
         group=UPSTREAM,
     )
     relayhost_mx: bool = defaulted(

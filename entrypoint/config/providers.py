@@ -1,6 +1,6 @@
 """PROVIDER: what well-known providers want, as settings that any explicit setting overrides. Pure.
 
-Hosts, ports and limits are from the providers' own documentation, which docs/providers.md names.
+Hosts, ports and limits are from the providers' own documentation, which the pages in docs/providers/ name.
 """
 
 from __future__ import annotations
@@ -23,14 +23,35 @@ PRESETS: Final[Mapping[str, Mapping[str, str]]] = {
         "RELAYHOST_CONCURRENCY": "3",
         "RELAYHOST_RATE_DELAY": "2s",
     },
-    _SES: {"RELAYHOST": "[email-smtp.{region}.amazonaws.com]:587", "RELAYHOST_RECIPIENT_LIMIT": "50"},
+    _SES: {
+        "RELAYHOST": "[email-smtp.{region}.amazonaws.com]:587",
+        "RELAYHOST_RECIPIENT_LIMIT": "50",
+        "MESSAGE_SIZE_LIMIT": "40M",
+    },
     "sendgrid": {"RELAYHOST": "[smtp.sendgrid.net]:587", "RELAYHOST_USERNAME": "apikey"},
-    "mailgun": {"RELAYHOST": "[smtp.mailgun.org]:587"},
-    "mailgun-eu": {"RELAYHOST": "[smtp.eu.mailgun.org]:587"},
-    "postmark": {"RELAYHOST": "[smtp.postmarkapp.com]:587", "RELAYHOST_RECIPIENT_LIMIT": "50"},
-    "mailjet": {"RELAYHOST": "[in-v3.mailjet.com]:587", "RELAYHOST_RECIPIENT_LIMIT": "50"},
+    "mailgun": {"RELAYHOST": "[smtp.mailgun.org]:587", "MESSAGE_SIZE_LIMIT": "25M"},
+    "mailgun-eu": {"RELAYHOST": "[smtp.eu.mailgun.org]:587", "MESSAGE_SIZE_LIMIT": "25M"},
+    "postmark": {
+        "RELAYHOST": "[smtp.postmarkapp.com]:587",
+        "RELAYHOST_CONCURRENCY": "10",
+        "RELAYHOST_RECIPIENT_LIMIT": "50",
+        "MESSAGE_SIZE_LIMIT": "10M",
+    },
+    "mailjet": {"RELAYHOST": "[in-v3.mailjet.com]:587"},
     "brevo": {"RELAYHOST": "[smtp-relay.brevo.com]:587"},
     "fastmail": {"RELAYHOST": "[smtp.fastmail.com]:465"},
+    "icloud": {
+        "RELAYHOST": "[smtp.mail.me.com]:587",
+        "RELAYHOST_RECIPIENT_LIMIT": "500",
+        "MESSAGE_SIZE_LIMIT": "20M",
+    },
+    "infomaniak": {"RELAYHOST": "[mail.infomaniak.com]:465", "RELAYHOST_RECIPIENT_LIMIT": "100"},
+    "proton": {"RELAYHOST": "[smtp.protonmail.ch]:587"},
+    "resend": {"RELAYHOST": "[smtp.resend.com]:587", "RELAYHOST_USERNAME": "resend"},
+    "scaleway": {"RELAYHOST": "[smtp.tem.scw.cloud]:587", "RELAYHOST_RECIPIENT_LIMIT": "10"},
+    "smtp2go": {"RELAYHOST": "[mail.smtp2go.com]:587"},
+    "sparkpost": {"RELAYHOST": "[smtp.sparkpostmail.com]:587", "RELAYHOST_USERNAME": "SMTP_Injection"},
+    "sparkpost-eu": {"RELAYHOST": "[smtp.eu.sparkpostmail.com]:587", "RELAYHOST_USERNAME": "SMTP_Injection"},
 }
 """By name; `{region}` stands for what follows the colon."""
 

@@ -91,8 +91,8 @@ CASES: Final = (
         (
             (
                 "PROVIDER=gmial: 'gmial' is no provider that is known. Write gmail, google-workspace, microsoft365, "
-                "ses:<region>, sendgrid, mailgun, mailgun-eu, postmark, mailjet, brevo or fastmail; or set RELAYHOST "
-                "itself."
+                "ses:<region>, sendgrid, mailgun, mailgun-eu, postmark, mailjet, brevo, fastmail, icloud, infomaniak, "
+                "proton, resend, scaleway, smtp2go, sparkpost or sparkpost-eu; or set RELAYHOST itself."
             ),
         ),
     ),

@@ -36,7 +36,7 @@ VALID: Final[Mapping[str, tuple[str, frozenset[str]]]] = {
             "PROVIDER",
             "ses:eu-west-1",
             "smtp_destination_recipient_limit smtp_destination_concurrency_limit smtp_initial_destination_concurrency "
-            "smtp_transport_rate_delay smtp_skip_quit_response",
+            "smtp_transport_rate_delay smtp_skip_quit_response message_size_limit",
         ),
         ("RELAYHOST_USERNAME", "user@example.com", ""),
         ("RELAYHOST_PASSWORD", "secret", ""),

@@ -31,11 +31,59 @@ REASONS = {
     "something that nobody has seen": "no explanation for these words",
 }
 
+LOGIN = f"SASL authentication failed; server {HOST} said: "
+SAID = f"host {HOST} said: "
+PROVIDERS = {
+    LOGIN + "535 5.7.139 Authentication unsuccessful, SmtpClientAuthentication is disabled": (
+        "auth",
+        "with a password",
+    ),
+    LOGIN + "550 5.7.30 Basic authentication is not supported for Client Submission.": ("auth", "with a password"),
+    LOGIN + "525 5.7.1 Unauthorized IP address": ("auth", "the public address"),
+    LOGIN + "435 4.7.8 Error: authentication failed:": ("auth", "refuses the user name or the password"),
+    LOGIN + "451 Authentication failed: Maximum credits exceeded": ("auth", "all that it may for now"),
+    SAID + "550-5.4.5 Daily user sending limit exceeded. (in reply to end of DATA command)": (
+        "message",
+        "all that it may for now",
+    ),
+    SAID + "550 Unauthenticated senders not allowed (in reply to MAIL FROM command)": ("auth", "wants a login"),
+    SAID + "550 5.7.1 Relaying denied (in reply to RCPT TO command)": ("auth", "relays nothing without a login"),
+    SAID + "502 5.7.0 Your SMTP account is not yet activated (in reply to MAIL FROM command)": ("auth", "or not yet"),
+    SAID + "550 enable blank senders in your account (in reply to RCPT TO command)": ("sender", "without a sender"),
+    SAID + "554 5.2.252 SendAsDenied; a@example.com not allowed to send as b@example.com (in reply to end of DATA "
+    "command)": ("sender", "from that address"),
+    SAID + "554 Message rejected: Email address is not verified. (in reply to end of DATA command)": (
+        "sender",
+        "from that address",
+    ),
+    SAID + "432 4.3.2 Concurrent connections limit exceeded. (in reply to end of DATA command)": (
+        "message",
+        "limits how much",
+    ),
+    f"host {HOST} refused to talk to me: 421-4.7.0 Try again later, closing connection. (EHLO)": (
+        "greeting",
+        "the name that this relay gives itself",
+    ),
+    SAID + "550 5.7.1 this is spam (in reply to end of DATA command)": ("message", "refuses the message"),
+    SAID + "550 5.1.1 no such user (in reply to RCPT TO command)": ("recipient", "for this recipient"),
+    SAID + "452 4.2.2 mailbox full: over quota (in reply to RCPT TO command)": ("recipient", "just now"),
+}
+"""What providers say, and what looks like it and is something else (docs/providers/)."""
+
 
 @pytest.mark.parametrize(("reason", "meaning"), REASONS.items())
 def test_reason_is_explained(reason: str, meaning: str) -> None:
     """An operator at night reads one sentence, not Postfix's source."""
     assert meaning in explain(reason).meaning
+
+
+@pytest.mark.parametrize(("reason", "expected"), PROVIDERS.items())
+def test_words_of_a_provider_are_explained(reason: str, expected: tuple[str, str]) -> None:
+    """What is wrong with an account is told from a wrong password, and from a message that nobody wants."""
+    step, meaning = expected
+    advice = explain(reason)
+    assert advice.step == step
+    assert meaning in advice.meaning
 
 
 @pytest.mark.parametrize(
