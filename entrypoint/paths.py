@@ -19,6 +19,15 @@ POSTFIX_DAEMONS: Final = "/usr/lib/postfix/sbin"
 SYSTEM_AUTHORITIES: Final = "/etc/ssl/certs/ca-certificates.crt"
 PYTHON: Final = "/opt/authrelay/bin/python3"
 
+# The user's, mounted.
+OWN: Final = "/etc/authrelay"
+OWN_PARAMETERS: Final = f"{OWN}/main.cf.d"
+"""Files of main.cf's form whose names end in .cf, read in the order of their names."""
+OWN_TABLES: Final = f"{OWN}/tables"
+"""Lookup tables that those parameters may name."""
+OWN_TABLE_PREFIX: Final = "table-"
+"""What their copies in POSTFIX_CONFIG are called by, so that none is taken for one of ours."""
+
 # The container engine's.
 RESOLV_CONF: Final = "/etc/resolv.conf"
 """Which name servers are asked (resolv.conf(5))."""

@@ -10,7 +10,7 @@ from entrypoint.config.settings import Settings
 from entrypoint.config.upstreams import Upstream
 from entrypoint.errors import CommandFailedError
 from entrypoint.plan.files import Plan
-from entrypoint.system.install import find_complaints, write_configuration
+from entrypoint.system.install import find_complaints, find_table_complaints, write_configuration
 
 
 def main(arguments: list[str]) -> int:
@@ -20,7 +20,7 @@ def main(arguments: list[str]) -> int:
     plan = prepared.plan
     with tempfile.TemporaryDirectory() as directory:
         write_configuration(plan.files, directory)
-        complaints = find_complaints(directory)
+        complaints = [*find_complaints(directory), *find_table_complaints(plan.files, directory)]
     if complaints:
         raise CommandFailedError("Postfix does not like the configuration: " + "; ".join(complaints))
     sys.stdout.write(describe_relay(prepared.settings, plan))
@@ -57,12 +57,15 @@ def describe_relay(settings: Settings, plan: Plan) -> str:
         rows.append(("client certificate", subjects[0] if subjects else "none"))
     rows += [
         ("host name", parameters["myhostname"]),
-        ("listens on", f"{parameters['inet_interfaces']}, ports {' '.join(map(str, settings.listen_ports))}"),
+        ("listens on", f"{parameters['inet_interfaces']}, ports {' '.join(map(str, settings.own_ports))}"),
         ("may send", parameters["mynetworks"]),
         ("one client", f"{parameters['smtpd_client_connection_count_limit']} sessions at a time on each port"),
         ("largest message", f"{settings.message_size_limit} bytes" if settings.message_size_limit else "no limit"),
     ]
+    rows += [("milter", f"{milter}, else {settings.milter_default_action}") for milter in settings.smtpd_milters or ()]
     rows += [("main.cf", f"{name} = {value}") for name, value in settings.postfix_parameters]
+    rows += [("master.cf", str(entry)) for entry in settings.master_entries]
+    rows += [("table", f"{table.type or 'file'}:{table.path}") for table in settings.own_tables]
     return "".join(f"{label + ':':<20}{text}\n" for label, text in rows)
 
 

@@ -9,9 +9,16 @@ import textwrap
 from entrypoint.config.declaration import MISSING, Declaration
 from entrypoint.config.settings import DECLARATIONS
 
-_PASSTHROUGH = "`POSTFIX_<parameter>`"
-_PASSTHROUGH_HELP = (
-    "Any parameter of main.cf (postconf(5)), in place of ours. A name that Postfix does not know is an error."
+_PASSTHROUGH = (
+    (
+        "`POSTFIX_<parameter>`",
+        "Any parameter of main.cf (postconf(5)), in place of ours; also in files of /etc/authrelay/main.cf.d. A "
+        "name that Postfix does not know is an error: docs/postfix.md.",
+    ),
+    (
+        "`POSTFIX_MASTER_<service>__<type>`",
+        "A line of master.cf (master(5)): another service, or other columns and options for one of ours.",
+    ),
 )
 
 
@@ -36,7 +43,9 @@ def render_text() -> str:
             blocks.append(f"{group}\n{'-' * len(group)}\n")
         help_text = textwrap.fill(declaration.help, 96, initial_indent="    ", subsequent_indent="    ")
         blocks.append(f"{declaration.name}  (default: {describe_default(declaration)})\n{help_text}\n")
-    blocks.append(f"{_PASSTHROUGH.strip('`')}\n    {_PASSTHROUGH_HELP}\n")
+    for name, help_text in _PASSTHROUGH:
+        text = textwrap.fill(help_text, 96, initial_indent="    ", subsequent_indent="    ")
+        blocks.append(f"{name}\n{text}\n")
     blocks.append("Each may be given as X_FILE=/path instead: the file's text is the value.\n")
     return "\n".join(blocks).replace("`", "")
 
@@ -52,7 +61,7 @@ def render_markdown() -> str:
         default = describe_default(declaration)
         shown = f"`{default}`" if declaration.default is not None else default
         lines.append(f"| `{declaration.name}` | {shown} | {_escape_cell(declaration.help)} |")
-    lines.append(f"| {_PASSTHROUGH} | | {_PASSTHROUGH_HELP} |")
+    lines += [f"| {name} | | {_escape_cell(help_text)} |" for name, help_text in _PASSTHROUGH]
     return "\n".join(lines[1:]) + "\n"
 
 

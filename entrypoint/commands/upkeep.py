@@ -44,6 +44,8 @@ _NAMES: Final = {
     "tls_policy": "the TLS policies",
     "sender_routes": "where mail goes by its sender",
     "recipient_routes": "where mail goes by its recipient",
+    "main.cf": "the parameters",
+    "master.cf": "the services",
     "syslog.json": "the syslog server",
     "syslog-ca.pem": "the syslog server's CA",
 }
@@ -152,6 +154,8 @@ def _tell_changes(changed: list[str], prepared: Prepared) -> None:
 
 def _describe_file(name: str) -> str:
     """Return what a file is, and of which service where it is not RELAYHOST's: `smtp-bulk.sasl_passwd`."""
+    if name.startswith(paths.OWN_TABLE_PREFIX):
+        return f"the table {name.removeprefix(paths.OWN_TABLE_PREFIX)}"
     service, _, kind = name.partition(".")
     return f"{_NAMES[kind]}, of {service}" if kind in _NAMES else _NAMES.get(name, name)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from entrypoint.config.certificates import has_same_key
-from entrypoint.config.parameters import find_weakened
+from entrypoint.config.master import INET
 from entrypoint.config.settings import Settings
 from entrypoint.config.tls import TlsLevel
 from entrypoint.config.upstream_contradictions import check_upstreams
+from entrypoint.config.upstreams import MAIN_SERVICE
 from entrypoint.errors import Problem
 
 
@@ -18,6 +19,7 @@ def find_contradictions(settings: Settings) -> list[Problem]:
         *check_upstreams(settings),
         *_check_client_certificate(settings),
         *_check_listeners(settings),
+        *_check_services(settings),
         *_check_syslog(settings),
         *_check_log(settings),
         *_check_status_listener(settings),
@@ -26,7 +28,7 @@ def find_contradictions(settings: Settings) -> list[Problem]:
 
 def find_warnings(settings: Settings) -> list[str]:
     """Return a sentence for each choice that is allowed but costs safety, or that has no effect."""
-    warnings = find_weakened(settings.postfix_parameters)
+    warnings: list[str] = []
     for upstream in settings.every_upstream:
         level, nexthop = settings.find_tls_level(upstream), upstream.nexthop
         if upstream.credentials is None:
@@ -39,6 +41,8 @@ def find_warnings(settings: Settings) -> list[str]:
                 f"{nexthop} is used at level encrypt: its certificate is not checked, so whoever answers in its place "
                 "gets the password"
             )
+    if settings.smtpd_milters and settings.milter_default_action == "accept":
+        warnings.append("MILTER_DEFAULT_ACTION=accept: while a milter does not answer, mail goes out without it")
     nexthops = dict.fromkeys(upstream.nexthop for upstream in settings.every_upstream)
     for rule in settings.tls_policy_table or ():
         if not any(rule.applies_to(nexthop) for nexthop in nexthops):
@@ -101,6 +105,25 @@ def _check_listeners(settings: Settings) -> Iterator[Problem]:
             )
 
 
+def _check_services(settings: Settings) -> Iterator[Problem]:
+    """Two services cannot have one socket; and what the upstreams have of their own follows from their settings."""
+    made = {upstream.service for upstream in settings.every_upstream} - {MAIN_SERVICE}
+    everywhere = {*settings.listen_ports, *(one.port for one in settings.listeners if one.address is None)}
+    for entry in settings.master_entries:
+        if entry.type == INET and entry.address is not None and entry.port in everywhere:
+            yield Problem(
+                setting=entry.setting,
+                what=f"port {entry.port} is taken on every address already",
+                remedy="Take another port, or leave the address out: then it replaces the one of LISTEN_PORTS",
+            )
+        if entry.service in made or entry.service.startswith("tlsproxy-"):
+            yield Problem(
+                setting=entry.setting,
+                what=f"{entry.service} is made here, with an upstream's password and TLS",
+                remedy="Give the service another name",
+            )
+
+
 def _check_syslog(settings: Settings) -> Iterator[Problem]:
     url = settings.syslog_url
     if settings.syslog_ca is not None and (url is None or url.transport != "tls"):
@@ -122,10 +145,14 @@ def _check_log(settings: Settings) -> Iterator[Problem]:
 
 def _check_status_listener(settings: Settings) -> Iterator[Problem]:
     endpoint = settings.status_listen
-    if endpoint and endpoint.port in settings.listen_ports:
+    taken = {
+        **{one.port: f"{one.setting}'s" for one in settings.listeners},
+        **dict.fromkeys(settings.listen_ports, "one of LISTEN_PORTS"),
+    }
+    if endpoint and endpoint.port in taken:
         yield Problem(
             setting="STATUS_LISTEN",
             value=str(endpoint),
-            what=f"port {endpoint.port} is one of LISTEN_PORTS, where mail comes in",
+            what=f"port {endpoint.port} is {taken[endpoint.port]}, where mail comes in",
             remedy="Give it a port of its own, for example STATUS_LISTEN=0.0.0.0:9154",
         )

@@ -17,6 +17,9 @@ from entrypoint.config.certificates import (
     parse_subject,
 )
 from entrypoint.config.declaration import defaulted, list_declarations, optional, required
+from entrypoint.config.fragments import OwnTable
+from entrypoint.config.master import MasterEntry
+from entrypoint.config.milters import parse_milter
 from entrypoint.config.nexthop import Nexthop, parse_nexthop
 from entrypoint.config.providers import parse_provider
 from entrypoint.config.routes import Route, parse_recipient_pattern, parse_sender_table, parse_transport_table
@@ -306,6 +309,24 @@ class Declared:
         cleared=0,
     )
 
+    smtpd_milters: tuple[str, ...] | None = optional(
+        parse_list(parse_milter),
+        "Filters that see every message before it is accepted, in this order: `inet:rspamd:11332`, "
+        "`unix:/run/milter/socket`. Names are looked up for each session.",
+        group=CLIENTS,
+        default_help="none",
+        parameter="smtpd_milters",
+        cleared=(),
+    )
+    milter_default_action: str = defaulted(
+        parse_choice("tempfail", "accept", "reject", "quarantine"),
+        "What happens to a message while a milter does not answer: tempfail (451, the client tries again), accept (it "
+        "goes out unseen), reject, or quarantine (it is held).",
+        default="tempfail",
+        group=CLIENTS,
+        parameter="milter_default_action",
+    )
+
     drain_timeout: int = defaulted(
         parse_duration_seconds,
         "How long, after a signal to stop, what is queued still goes out. Deliveries under way are waited for in any "
@@ -380,7 +401,11 @@ class Declared:
     )
 
     postfix_parameters: tuple[tuple[str, str], ...] = ()
-    """From `POSTFIX_<parameter>`, sorted by name; `$` in a value is Postfix's own."""
+    """From `POSTFIX_<parameter>` and main.cf.d, sorted by name; `$` in a value is Postfix's own."""
+    master_entries: tuple[MasterEntry, ...] = ()
+    """From `POSTFIX_MASTER_<service>__<type>`."""
+    own_tables: tuple[OwnTable, ...] = ()
+    """The files of /etc/authrelay/tables that those name."""
 
 
 DECLARATIONS: Final = list_declarations(Declared)

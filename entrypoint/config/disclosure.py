@@ -19,9 +19,10 @@ _DURATIONS: Final = (parse_duration_seconds, parse_refresh_seconds)
 
 
 def list_settings(settings: Settings) -> list[dict[str, Any]]:
-    """Return name, value and is_default of each setting, and of each POSTFIX_<parameter>."""
+    """Return name, value and is_default of each setting, POSTFIX_<parameter> and service of the user's."""
     rows = [_describe(declaration, getattr(settings, declaration.name.lower())) for declaration in DECLARATIONS]
     rows += [_make_row(f"POSTFIX_{name}", value, is_default=False) for name, value in settings.postfix_parameters]
+    rows += [_make_row(entry.setting, str(entry), is_default=False) for entry in settings.master_entries]
     return rows
 
 

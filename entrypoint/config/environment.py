@@ -5,6 +5,7 @@ Reads `os.environ`, and each file that an `X_FILE` variable names, once.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -12,11 +13,13 @@ from typing import Any, Final, cast
 
 from entrypoint import paths
 from entrypoint.config.contradictions import find_contradictions, find_warnings
-from entrypoint.config.declaration import MISSING, SETTING, Declaration, InvalidValue
+from entrypoint.config.declaration import MISSING, Declaration, InvalidValue
+from entrypoint.config.fragments import FRAGMENT_SUFFIX, OwnFile
 from entrypoint.config.names import FILE_SUFFIX, PARAMETER_PREFIX, find_unknown_names, is_service_link
-from entrypoint.config.parameters import read_parameter
+from entrypoint.config.own_postfix import OwnPostfix, judge_own
 from entrypoint.config.providers import find_preset
 from entrypoint.config.settings import DECLARATIONS, Settings
+from entrypoint.config.texts import decode, describe_problem, is_text, refuse_surrogates
 from entrypoint.errors import ConfigurationError, Problem
 from entrypoint.placeholders import leave_out
 
@@ -31,7 +34,9 @@ _MAX_FILE_BYTES: Final = 8 * 2**20
 
 
 def read_settings(
-    environ: Mapping[str, str] | None = None, parameters_path: str = paths.POSTFIX_PARAMETERS
+    environ: Mapping[str, str] | None = None,
+    parameters_path: str = paths.POSTFIX_PARAMETERS,
+    directory: str = paths.OWN,
 ) -> tuple[Settings, tuple[str, ...]]:
     """Return the settings and the warnings about them, or raise ConfigurationError with every problem.
 
@@ -50,7 +55,7 @@ def read_settings(
     # What has a problem already is not "not set" as well.
     lost = frozenset(problem.setting.removesuffix(FILE_SUFFIX) for problem in problems)
     parsed, unread = _parse_values(values, lost, problems)
-    parameters = _read_parameters(variables, parameters_path, problems)
+    own = _read_own(variables, parameters_path, directory, problems, warnings)
 
     unknown = find_unknown_names(variables)
     if parsed.get("unknown_settings") == "warn":
@@ -61,7 +66,7 @@ def read_settings(
     if "RELAYHOST" in unread:
         # The rules between settings need an upstream to talk about; its own problem is already in the list.
         raise ConfigurationError(problems)
-    settings = Settings(**parsed, postfix_parameters=parameters)
+    settings = Settings(**parsed, postfix_parameters=own.parameters, master_entries=own.entries, own_tables=own.tables)
     problems += (
         problem for problem in find_contradictions(settings) if not unread & set(re.findall(r"[A-Z_]+", str(problem)))
     )
@@ -76,8 +81,14 @@ def read_environment() -> dict[str, str]:
 
 
 def list_files(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the paths that the `X_FILE` variables of settings name."""
-    return tuple(find_files(environ).values())
+    """Return the paths that the `X_FILE` variables of settings name, and those of the user's directories."""
+    found = list(find_files(environ).values())
+    for directory in (paths.OWN_PARAMETERS, paths.OWN_TABLES):
+        # One that cannot be read is a problem of the settings, and told there.
+        with contextlib.suppress(OSError):
+            if os.path.isdir(directory):
+                found += [directory, *_list_directory(directory)]
+    return tuple(found)
 
 
 def find_files(environ: Mapping[str, str]) -> dict[str, str]:
@@ -123,7 +134,7 @@ def _read_file(setting: str, path: str, problems: list[Problem]) -> bytes | None
         remedy = "Mount the secret at that path, readable for root; docs/secrets.md shows how"
     else:
         # A secret is text with one line break at its end; what is binary (DER, ZIP) must stay as it is.
-        stripped = re.sub(rb"\r?\n\Z", b"", content) if content.isascii() or _is_text(content) else content
+        stripped = re.sub(rb"\r?\n\Z", b"", content) if content.isascii() or is_text(content) else content
         if len(content) > _MAX_FILE_BYTES:
             what, remedy = "the file is larger than 8 MiB", "Give the path of the secret itself"
         elif not stripped:
@@ -133,14 +144,6 @@ def _read_file(setting: str, path: str, problems: list[Problem]) -> bytes | None
     # A value without a slash is hardly a path; it may be the secret itself, in the wrong variable.
     problems.append(Problem(setting=setting, value=path if "/" in path else None, what=what, remedy=remedy))
     return None
-
-
-def _is_text(content: bytes) -> bool:
-    try:
-        content.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 class _Environment(Env):
@@ -181,7 +184,7 @@ def _parse_values(
         for declaration in DECLARATIONS:
             if declaration.name in messages and declaration.name not in lost:
                 message = messages[declaration.name][0]
-                problems.append(_describe(declaration, message, values.get(declaration.name)))
+                problems.append(describe_problem(declaration, message, values.get(declaration.name), FILE_SUFFIX))
                 default = declaration.default
                 parsed[declaration.name.lower()] = None if default is None else declaration.parse(default)
     return parsed, unread
@@ -195,8 +198,8 @@ def _defer(declaration: Declaration) -> Callable[[str | bytes], Any]:
             if isinstance(value, bytes):
                 if declaration.parse_file is not None:
                     return declaration.parse_file(value)
-                value = _decode(value)
-            _refuse_surrogates(value)
+                value = decode(value)
+            refuse_surrogates(value)
             if declaration.cleared is not MISSING and value.strip().lower() == "none":
                 return declaration.cleared
             return declaration.parse(value)
@@ -206,72 +209,73 @@ def _defer(declaration: Declaration) -> Callable[[str | bytes], Any]:
     return parse
 
 
-def _decode(content: bytes) -> str:
-    try:
-        return content.decode()
-    except UnicodeDecodeError:
-        raise InvalidValue("the file is not UTF-8 text", "Save it as UTF-8") from None
-
-
-def _refuse_surrogates(text: str) -> None:
-    """Refuse what stands in os.environ for bytes that are not UTF-8 (PEP 383): no file could be written with it."""
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise InvalidValue("it is not UTF-8 text", "Write it in UTF-8")
-
-
-def _describe(declaration: Declaration, message: InvalidValue | str, value: str | bytes | None) -> Problem:
-    name = declaration.name
-    if not isinstance(message, InvalidValue):
-        return Problem(
-            setting=name,
-            what="it is not set",
-            remedy="Name the server that takes your mail, for example RELAYHOST=[smtp.example.com]:587",
-        )
-    is_shown = (
-        isinstance(value, str)
-        and not declaration.is_secret
-        and not message.may_hold_secret
-        and "\n" not in value
-        and "PRIVATE KEY" not in value
-    )
-    return Problem(
-        setting=name if isinstance(value, str) else name + FILE_SUFFIX,
-        value=value if is_shown and isinstance(value, str) else None,
-        what=message.what,
-        remedy=message.remedy.replace(SETTING, name),
-    )
-
-
-def _read_parameters(
-    variables: Mapping[str, str], parameters_path: str, problems: list[Problem]
-) -> tuple[tuple[str, str], ...]:
+def _read_own(
+    variables: Mapping[str, str],
+    parameters_path: str,
+    directory: str,
+    problems: list[Problem],
+    warnings: list[str],
+) -> OwnPostfix:
+    """Return what the user says to Postfix itself: in `POSTFIX_` variables, and in files."""
     names = sorted(
         {
             name if name in variables and not name.endswith(FILE_SUFFIX) else name.removesuffix(FILE_SUFFIX)
             for name, value in variables.items()
-            if name.startswith(PARAMETER_PREFIX)
-            and not name.startswith("POSTFIX_MASTER_")
-            and not is_service_link(name, value)
+            if name.startswith(PARAMETER_PREFIX) and not is_service_link(name, value)
         }
     )
-    if not names:
-        return ()
+    fragments = _read_directory(f"{directory}/main.cf.d", problems)
+    tables = _read_directory(f"{directory}/tables", problems)
+    if not (names or fragments or tables):
+        return OwnPostfix()
     with open(parameters_path, encoding="ascii") as file:
-        known = frozenset(file.read().split())
-    parameters = []
+        listed = frozenset(file.read().split())
+    texts = {}
     for name in names:
         value = _find_value(name, variables, problems)
         if value is None:
             continue
         try:
-            text = value if isinstance(value, str) else _decode(value)
-            _refuse_surrogates(text)
+            texts[name] = value if isinstance(value, str) else decode(value)
+            refuse_surrogates(texts[name])
         except InvalidValue as invalid:
+            texts.pop(name, None)
             problems.append(Problem(setting=name, what=invalid.what, remedy=invalid.remedy))
-            continue
-        outcome = read_parameter(name, text, known)
-        if isinstance(outcome, Problem):
-            problems.append(outcome)
-        else:
-            parameters.append(outcome)
-    return tuple(parameters)
+    read = [file for file in fragments if file.name.endswith(FRAGMENT_SUFFIX)]
+    warnings += (
+        f"{file.path} is not read, because its name does not end in {FRAGMENT_SUFFIX}"
+        for file in fragments
+        if file not in read
+    )
+    return judge_own(texts, read, tables, listed, problems, warnings)
+
+
+def _list_directory(directory: str) -> list[str]:
+    """Return the paths of the files in a directory by name; a dot begins those of an editor or of Kubernetes."""
+    try:
+        names = sorted(name for name in os.listdir(directory) if not name.startswith("."))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    # What is no file, such as a directory, is nobody's table.
+    return [path for name in names if os.path.isfile(path := f"{directory}/{name}")]
+
+
+def _read_directory(directory: str, problems: list[Problem]) -> list[OwnFile]:
+    """Return the files in a directory."""
+    files = []
+    path = directory
+    try:
+        for path in _list_directory(directory):
+            with open(path, "rb") as file:
+                is_private = not os.fstat(file.fileno()).st_mode & 0o044
+                content = file.read(_MAX_FILE_BYTES + 1)
+            if len(content) > _MAX_FILE_BYTES:
+                raise InvalidValue("the file is larger than 8 MiB", "Divide it, and name both")
+            text = decode(content)
+            files.append(OwnFile(path=path, text=text, is_private=is_private))
+    except OSError as error:
+        what = f"it cannot be read ({error.strerror or error})"
+        problems.append(Problem(setting=path, what=what, remedy="Make it readable for root"))
+    except InvalidValue as invalid:
+        problems.append(Problem(setting=path, what=invalid.what, remedy=invalid.remedy))
+    return files

@@ -30,7 +30,6 @@ _PREFIXES: Final = (
     "CLIENT_CERT_",
     "CLIENT_KEY_",
     "TLS_POLICY_",
-    "POSTFIX_MASTER_",
 )
 _COMMON: Final = frozenset(
     {"HOSTNAME", "HOME", "HOST", "PATH", "TERM", "USER", "LANG", "LANGUAGE", "SHLVL", "PWD", "PS1"}
@@ -88,14 +87,6 @@ def find_unknown_names(environ: Mapping[str, str]) -> list[Problem]:
                     value=value,
                     what="there is no such setting",
                     remedy=f"Put the port into RELAYHOST, for example RELAYHOST=[smtp.example.com]:{value}",
-                )
-            )
-        elif name.startswith("POSTFIX_MASTER_"):
-            problems.append(
-                Problem(
-                    setting=name,
-                    what="this version of authrelay cannot change master.cf yet",
-                    remedy="Remove it",
                 )
             )
         elif not name.startswith(PARAMETER_PREFIX) and (meant := _find_meant(base)):

@@ -1,12 +1,15 @@
-"""`POSTFIX_<parameter>`: which may be set, and which weaken what is safe by default. Pure."""
+"""The user's own parameters of Postfix, wherever they stand: which may be set, and to what. Pure."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Final
 
-from entrypoint.config.names import PARAMETER_PREFIX, find_close_parameter
+from entrypoint.config.fragments import Assignment
+from entrypoint.config.names import find_close_parameter
+from entrypoint.config.weakening import describe_weakening
 from entrypoint.errors import Problem
 
 _OWNED: Final = {
@@ -30,89 +33,65 @@ _OWNED: Final = {
 _HAS_ITS_OWN_NONE: Final = ("_security_level", "_eecdh_grade", "_cert_file", "_chain_files")
 """Endings of parameters for which Postfix gives the word `none` a meaning (postconf(5))."""
 
-
-def _lacks(*words: str) -> Callable[[str], bool]:
-    return lambda value: not set(words) <= set(re.split(r"[\s,]+", value))
-
-
-def _is_not(*values: str) -> Callable[[str], bool]:
-    return lambda value: value.strip().lower() not in values
+_EXAMPLE_SERVICE: Final = "retry_"
+"""A service whose own parameters, as qmgr(8) has them for each, show what those of another are called."""
 
 
-def _always(_: str) -> bool:
-    return True
-
-
-def _allows_old_protocols(value: str) -> bool:
-    return value.replace(" ", "") not in (">=TLSv1.2", ">=TLSv1.3", "TLSv1.2", "TLSv1.3", "TLSv1.2,TLSv1.3")
-
-
-_WEAKENING: Final[dict[str, tuple[Callable[[str], bool], str]]] = {
-    "smtp_tls_security_level": (
-        _is_not("secure", "verify", "fingerprint", "dane-only"), "the upstream's certificate may go unchecked"),
-    "smtp_tls_policy_maps": (
-        _always, "it replaces the TLS rules that RELAYHOST_TLS and TLS_POLICY_TABLE made"),
-    "smtp_tls_mandatory_protocols": (_allows_old_protocols, "it may allow TLS versions older than 1.2"),
-    "smtp_tls_protocols": (_allows_old_protocols, "it may allow TLS versions older than 1.2"),
-    "smtp_tls_secure_cert_match": (
-        _is_not("nexthop", "nexthop, dot-nexthop"), "another name than the upstream's may be accepted"),
-    "smtp_tls_verify_cert_match": (_is_not("hostname"), "another name than the upstream's may be accepted"),
-    "smtp_sasl_security_options": (_lacks("noplaintext", "noanonymous"), "the password may be sent without TLS"),
-    "smtp_sasl_tls_security_options": (_lacks("noanonymous"), "an anonymous login may be taken for a real one"),
-    "smtp_sasl_auth_soft_bounce": (_is_not("yes"), "a wrong password returns mail instead of keeping it"),
-    "smtpd_relay_restrictions": (_lacks("reject"), "it may let strangers send through this relay"),
-    "smtpd_recipient_restrictions": (
-        lambda value: "permit" in value.split(), "it may let strangers send through this relay"),
-    "smtpd_forbid_bare_newline": (
-        _is_not("yes", "normalize", "reject", "note"), "messages can be smuggled (CVE-2023-51764)"),
-    "smtpd_forbid_bare_newline_exclusions": (bool, "messages can be smuggled from there (CVE-2023-51764)"),
-    "smtpd_forbid_unauth_pipelining": (_is_not("yes"), "clients may talk before they are asked, as smugglers do"),
-    "smtpd_client_event_limit_exceptions": (bool, "one client may take all sessions"),
-    "smtpd_data_restrictions": (
-        lambda value: value.strip() != "$smtpd_relay_restrictions" and _lacks("reject")(value),
-        "strangers may send to <postmaster>"),
-    "mynetworks": (_always, "it replaces MYNETWORKS and the guard against a gateway"),
-    "mynetworks_style": (_always, "it replaces MYNETWORKS and the guard against a gateway"),
-    "relay_domains": (_always, "strangers may send to those domains"),
-}  # fmt: skip
-"""Parameter -> (whether a value is weaker than ours, what that means)."""
-
-
-def read_parameter(name: str, value: str, known: frozenset[str]) -> tuple[str, str] | Problem:
-    """Return (parameter, value) from a variable `POSTFIX_<parameter>`, or what is wrong with it.
+def read_parameter(one: Assignment, known: frozenset[str]) -> Assignment | Problem:
+    """Return a parameter with its final value, or what is wrong with it.
 
     `none` clears the parameter, but where the word has a meaning of Postfix's own.
     """
-    parameter = name.removeprefix(PARAMETER_PREFIX)
-    if parameter in _OWNED:
-        return Problem(setting=name, what=f"it cannot be changed, because {_OWNED[parameter]}", remedy="Remove it")
-    if parameter not in known:
-        close = find_close_parameter(parameter, known)
-        hint = f"Did you mean {PARAMETER_PREFIX}{close}?" if close else "See postconf(5) for the names, or remove it"
-        return Problem(setting=name, what="Postfix has no such parameter", remedy=hint)
-    is_login = parameter == "smtp_sasl_password_maps"
-    if any(ord(character) < 32 or ord(character) == 127 for character in value):
+    # A variable is named by its parameter; elsewhere the place alone does not say which one is meant.
+    which = "" if one.place == f"{one.label}{one.name}" else f"{one.label}{one.name}: "
+    if one.name in _OWNED:
+        what = f"{which}it cannot be changed, because {_OWNED[one.name]}"
+        return Problem(setting=one.place, what=what, remedy="Remove it")
+    if one.name not in known:
+        close = find_close_parameter(one.name, known)
+        hint = f"Did you mean {one.label}{close}?" if close else "See postconf(5) for the names, or remove it"
+        return Problem(setting=one.place, what=f"{which}Postfix has no such parameter", remedy=hint)
+    is_login = one.name in ("smtp_sasl_password_maps", "lmtp_sasl_password_maps")
+    if any(ord(character) < 32 or ord(character) == 127 for character in one.value):
         return Problem(
-            setting=name,
-            value=None if is_login else value,
-            what="it contains a line break or another control character, which would start a new parameter",
+            setting=one.place,
+            value=None if is_login or which else one.value,
+            what=f"{which}it contains a line break or another control character, which would start a new parameter",
             remedy="Write it on one line",
         )
-    if is_login and not all(word.startswith("lmdb:") or word == "none" for word in re.split(r"[\s,]+", value.strip())):
+    words = re.split(r"[\s,]+", one.value.strip())
+    if is_login and not all(word.startswith("lmdb:") or word in ("none", "") for word in words):
         return Problem(
-            setting=name,
-            what="a password would end up in main.cf, which everyone in the container can read",
+            setting=one.place,
+            what=f"{which}a password would end up in main.cf, which everyone in the container can read",
             remedy="Use RELAYHOST_USERNAME and RELAYHOST_PASSWORD_FILE",
         )
-    if value.strip().lower() == "none" and not parameter.endswith(_HAS_ITS_OWN_NONE):
-        return parameter, ""
-    return parameter, value.strip()
+    if one.value.strip().lower() == "none" and not one.name.endswith(_HAS_ITS_OWN_NONE):
+        return replace(one, value="")
+    return replace(one, value=one.value.strip())
 
 
-def find_weakened(parameters: tuple[tuple[str, str], ...]) -> list[str]:
+def find_known(listed: frozenset[str], assignments: Iterable[Assignment], services: Iterable[str]) -> frozenset[str]:
+    """Return the names that may be set: Postfix's own, and those that come into being by what the user set.
+
+    These are parameters that another one's value uses (`$mua_restrictions`), restriction classes, and what qmgr(8) has
+    for each service that delivers (postconf(5) transport_...).
+    """
+    names = set(listed)
+    for one in assignments:
+        names |= set(re.findall(r"\$[({]?(\w+)", one.value))
+        if one.name == "smtpd_restriction_classes":
+            names |= set(re.split(r"[\s,]+", one.value))
+    endings = [name.removeprefix(_EXAMPLE_SERVICE) for name in listed if name.startswith(_EXAMPLE_SERVICE)]
+    names |= {f"{service}_{ending}" for service in services for ending in endings}
+    return frozenset(names)
+
+
+def find_weakened(assignments: Iterable[Assignment]) -> list[str]:
     """Return a warning for each parameter that is weaker than the safe default it replaces."""
-    return [
-        f"{PARAMETER_PREFIX}{name}={value} weakens a safe default: {_WEAKENING[name][1]}"
-        for name, value in parameters
-        if name in _WEAKENING and _WEAKENING[name][0](value)
-    ]
+    found = []
+    for one in assignments:
+        if effect := describe_weakening(one.name, one.value):
+            text = f"{one.label}{one.name}={one.value} {effect}"
+            found.append(text if one.place == f"{one.label}{one.name}" else f"{one.place}: {text}")
+    return found

@@ -8,6 +8,7 @@ from functools import cached_property
 
 from entrypoint.config.declarations import DECLARATIONS as DECLARATIONS
 from entrypoint.config.declarations import Declared
+from entrypoint.config.master import INET, MasterEntry
 from entrypoint.config.nexthop import Nexthop
 from entrypoint.config.routes import Route
 from entrypoint.config.tls import TlsLevel, TlsRule
@@ -115,6 +116,23 @@ class Settings(Declared):
         """Return the TLS level that holds for an upstream."""
         rule = self.find_tls_rule(upstream.nexthop)
         return rule.level if rule else upstream.tls
+
+    @property
+    def listeners(self) -> tuple[MasterEntry, ...]:
+        """The services of the user's to which clients connect."""
+        return tuple(entry for entry in self.master_entries if entry.type == INET)
+
+    @property
+    def has_milters(self) -> bool:
+        """Whether a client's session is shown to a milter, whichever way that was set."""
+        options = (name for entry in self.listeners for name, _ in entry.options)
+        return bool(self.smtpd_milters) or "smtpd_milters" in {*dict(self.postfix_parameters), *options}
+
+    @property
+    def own_ports(self) -> tuple[int, ...]:
+        """LISTEN_PORTS without those that a service of the user's takes over."""
+        taken = {entry.port for entry in self.listeners}
+        return tuple(port for port in self.listen_ports if port not in taken)
 
     @property
     def shows_client_certificate(self) -> bool:

@@ -13,6 +13,7 @@ from typing import Final
 from entrypoint.config.foreign import BAPTISTE, BOKY, MAILSERVER, MAILU, WADER
 from entrypoint.migration.draft import Draft
 from entrypoint.migration.main_cf import convert
+from entrypoint.migration.services import take_service
 from entrypoint.migration.tables import ReadTable
 
 _LINE: Final = re.compile(r"\s*(?:-\s+|export\s+)?[\"']?([A-Za-z_][\w.]*)[\"']?\s*[=:]\s?(.*)")
@@ -45,7 +46,6 @@ _NO_EQUIVALENT_PREFIXES: Final = {
     "OPENDKIM_": "nothing is signed",
     "RSPAMD_": "nothing is filtered",
     "POSTSRSD_": "addresses are relayed as they are",
-    "POSTFIXMASTER_": "master.cf is authrelay's own; LISTEN_PORTS names ports",
     "RSYSLOG_": "SYSLOG_URL names a log server",
 }
 
@@ -152,6 +152,8 @@ def _take_the_rest(draft: Draft, variables: Mapping[str, str], image: str) -> No
     if variables.get("ANONYMIZE_EMAILS", "noop") not in ("", "noop", "false", "no"):
         draft.set("LOG_ADDRESSES", "hash", "ANONYMIZE_EMAILS: an address is the same code wherever it is")
     for name in sorted(variables):
+        if name.startswith("POSTFIXMASTER_"):
+            take_service(draft, variables[name])
         prefix = next((prefix for prefix in _NO_EQUIVALENT_PREFIXES if name.startswith(prefix)), "")
         reason = _NO_EQUIVALENT.get(name) or _NO_EQUIVALENT_PREFIXES.get(prefix, "")
         if reason:

@@ -13,7 +13,8 @@ from entrypoint.config.declaration import InvalidValue
 from entrypoint.config.nexthop import IMPLICIT_TLS_PORT, Nexthop, parse_nexthop
 from entrypoint.config.tls import OLD_WORDS
 from entrypoint.migration.draft import Draft
-from entrypoint.migration.parameters import ALREADY_SO, FOR_LOGINS, FOR_MAILBOXES, MILTERS, REWRITES, SAME
+from entrypoint.migration.parameters import ALREADY_SO, FOR_LOGINS, FOR_MAILBOXES, REWRITES, SAME
+from entrypoint.migration.services import take_milter_action, take_milters
 from entrypoint.migration.tables import ReadTable, read_maps
 
 _BUNDLES: Final = frozenset(
@@ -250,8 +251,12 @@ class _Conversion:
                     self._draft.set(SAME[name], "none" if name == "message_size_limit" and value == "0" else value)
             elif REWRITES.fullmatch(name):
                 self._draft.remark(f"NO EQUIVALENT YET: {name} = {value}: authrelay relays what it is given, unchanged")
-            elif MILTERS.fullmatch(name):
-                self._draft.remark(f"NO EQUIVALENT YET: {name} = {value}: nothing is filtered or signed")
+            elif name == "smtpd_milters" and value:
+                take_milters(self._draft, value)
+            elif name == "milter_default_action":
+                take_milter_action(self._draft, value)
+            elif name == "content_filter":
+                self._draft.set(f"POSTFIX_{name}", value or "none", "Its service is in master.cf: POSTFIX_MASTER_...")
             elif FOR_LOGINS.fullmatch(name):
                 self._draft.remark(
                     "NO EQUIVALENT YET: clients are known by their network, and do not log in (smtpd_sasl_*)"

@@ -43,4 +43,3 @@ REWRITES: Final = re.compile(
     r"(sender_|recipient_)?canonical_(maps|classes)|smtp_generic_maps|masquerade_\w+|(smtp_|mime_|nested_)?header_checks"
     r"|(smtp_)?body_checks|rewrite_\w+|remote_header_rewrite_domain|(always|sender|recipient)_bcc(_maps)?"
 )
-MILTERS: Final = re.compile(r"(non_)?smtpd_milters|milter_\w+|content_filter|receive_override_options")

@@ -57,9 +57,10 @@ def choose_capacity(settings: Settings, memory_bytes: int | None) -> Capacity:
     """Return what fits: Postfix's own numbers where memory is not limited."""
     if memory_bytes is None:
         return Capacity(sessions=_MOST_PROCESSES, sessions_of_one=_MOST_FOR_ONE)
-    ports = len(settings.listen_ports)
+    counted = [int(one.processes) for one in settings.listeners if one.processes != "-"]
+    ports = max(1, len(settings.own_ports) + len(settings.listeners) - len(counted))
     deliveries = _count_deliveries(settings)
-    needed = _FIXED_BYTES + _DELIVERY_BYTES * deliveries
+    needed = _FIXED_BYTES + _DELIVERY_BYTES * deliveries + _SESSION_BYTES * sum(counted)
     fitting = (memory_bytes - needed) // (_SESSION_BYTES * ports)
     sessions = max(_LEAST_SESSIONS, min(_MOST_PROCESSES, fitting))
     return Capacity(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -21,6 +20,7 @@ from entrypoint.plan.networks import (
     render_gateway_answers,
     render_networks,
 )
+from entrypoint.plan.overrides import override_parameters, override_services, plan_table
 from entrypoint.plan.services import (
     TLS_PROXY,
     Service,
@@ -55,24 +55,25 @@ def compute_plan(settings: Settings, facts: Facts, templates: str = paths.TEMPLA
     sessions = choose_capacity(settings, facts.memory_bytes).sessions
     services = list_services(settings, has_client_chain=facts.client_chain is not None)
     main_cf = render_template(templates, "main.cf", _view_main_cf(settings, facts, services))
+    master_cf = render_template(
+        templates,
+        "master.cf",
+        {
+            "listeners": _name_listeners(settings),
+            "sessions": f"{sessions:<7}",
+            "deliveries": f"{services[0].processes:<7}",
+            "services": [_view_service(service, services[0]) for service in services[1:]],
+            "proxies": _view_proxies(services),
+            "has_lmtp": any(str(target).startswith("lmtp:") for _, target in settings.recipient_routes),
+        },
+    )
     files = [
         PlannedFile(
             path=f"{paths.POSTFIX_CONFIG}/main.cf", text=override_parameters(main_cf, settings.postfix_parameters)
         ),
         PlannedFile(
             path=f"{paths.POSTFIX_CONFIG}/master.cf",
-            text=render_template(
-                templates,
-                "master.cf",
-                {
-                    "listeners": _name_listeners(settings),
-                    "sessions": f"{sessions:<7}",
-                    "deliveries": f"{services[0].processes:<7}",
-                    "services": [_view_service(service, services[0]) for service in services[1:]],
-                    "proxies": _view_proxies(services),
-                    "has_lmtp": any(str(target).startswith("lmtp:") for _, target in settings.recipient_routes),
-                },
-            ),
+            text=override_services(master_cf, settings.master_entries, sessions),
         ),
         PlannedFile(path=_STATUS_FILTER, text=render_template(templates, "not_about_the_message", {})),
         PlannedFile(
@@ -114,6 +115,7 @@ def compute_plan(settings: Settings, facts: Facts, templates: str = paths.TEMPLA
         files.append(PlannedFile(path=path, text=facts.client_chain.reveal(), mode=0o600))
     for service in services:
         files += _plan_service(service)
+    files += map(plan_table, settings.own_tables)
     files += plan_syslog(settings, facts)
     return Plan(files=tuple(files), warnings=_warn(settings, facts), authorities=authorities)
 
@@ -167,11 +169,13 @@ def find_probe_targets(settings: Settings) -> list[tuple[str, int, str]]:
         addresses = ["::1" if settings.inet_protocols == "ipv6" else "127.0.0.1"]
     else:
         addresses = [str(address) for address in settings.inet_interfaces]
-    return [
-        (address, port, address if ":" in address else _PROBE_SOURCE)
-        for address in addresses
-        for port in settings.listen_ports
-    ]
+    everywhere = [*settings.own_ports, *(one.port for one in settings.listeners if one.address is None)]
+    targets = [(address, port) for address in addresses for port in everywhere]
+    for one in settings.listeners:
+        if one.address is not None:
+            loopback = "127.0.0.1" if one.address.version == 4 else "::1"
+            targets.append((loopback if one.address.is_unspecified else str(one.address), one.port))
+    return [(address, port, address if ":" in address else _PROBE_SOURCE) for address, port in targets]
 
 
 def plan_syslog(settings: Settings, facts: Facts) -> list[PlannedFile]:
@@ -191,16 +195,6 @@ def plan_syslog(settings: Settings, facts: Facts) -> list[PlannedFile]:
         # The CA first: whoever finds the other file changed reads both.
         files.insert(0, PlannedFile(path=paths.SYSLOG_AUTHORITIES, text=settings.syslog_ca.pem))
     return files
-
-
-def override_parameters(main_cf: str, parameters: tuple[tuple[str, str], ...]) -> str:
-    """Return main.cf with the user's own parameters at its end, and ours of the same name turned into comments."""
-    if not parameters:
-        return main_cf
-    for name, _ in parameters:
-        main_cf = re.sub(rf"(?m)^({re.escape(name)} =.*)$", r"# POSTFIX_\g<1>", main_cf)
-    lines = "".join(f"{name} = {value}".rstrip() + "\n" for name, value in parameters)
-    return f"{main_cf}\n# --- From POSTFIX_<parameter> ---\n\n{lines}"
 
 
 def _choose_own_name(settings: Settings, facts: Facts) -> str:
@@ -232,6 +226,10 @@ def _view_main_cf(settings: Settings, facts: Facts, services: tuple[Service, ...
         "allowed_senders": _ALLOWED_SENDERS if settings.allowed_sender_domains else "",
         "allowed_recipients": _ALLOWED_RECIPIENTS if settings.allowed_recipient_domains else "",
         "message_size_limit": settings.message_size_limit,
+        "milters": list(settings.smtpd_milters or ()),
+        "milter_default_action": settings.milter_default_action,
+        "has_milters": settings.has_milters,
+        "probe_source": _PROBE_SOURCE,
         "relayhost": str(settings.relayhost_nexthop),
         "has_sender_routes": bool(settings.sender_routes),
         "sender_routes": _SENDERS,

@@ -18,6 +18,8 @@ class PlannedFile:
     mode: int = 0o644
     is_table: bool = False
     """Whether postmap(1) makes an LMDB table from it."""
+    text_type: str = ""
+    """The type of a table of the user's that Postfix reads as it is: `regexp`. It is tried before it is used."""
 
 
 @dataclass(frozen=True, kw_only=True)

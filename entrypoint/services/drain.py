@@ -64,8 +64,11 @@ class Drain:
         self._master_pid = master_pid
         main_cf = f"{paths.POSTFIX_CONFIG}/main.cf"
         # On a full disk sessions go on to begin until master is ended, which breaks no promise.
+        master_cf = f"{paths.POSTFIX_CONFIG}/master.cf"
         with contextlib.suppress(CannotWriteError):
             write_file(main_cf, close_to_clients(read_text(main_cf) or ""), 0o644)
+            if (text := read_text(master_cf) or "") != (closed := close_services(text)):
+                write_file(master_cf, closed, 0o644)
         _send(master_pid, signal.SIGHUP)
 
     def hurry(self) -> None:
@@ -138,6 +141,12 @@ def close_to_clients(main_cf: str) -> str:
     names = "|".join(name for name, _ in _CLOSED)
     kept = re.sub(rf"(?m)^({names}) *=", r"# \1 =", main_cf)
     return kept + "".join(f"{name} = {value}\n" for name, value in _CLOSED)
+
+
+def close_services(master_cf: str) -> str:
+    """Return a master.cf in which no service has an option that would go before that (master(5) -o)."""
+    names = "|".join(name for name, _ in _CLOSED)
+    return re.sub(rf"(?m)^ +-o {{ ({names}) =.*\n", "", master_cf)
 
 
 def _send(pid: int, number: signal.Signals) -> None:

@@ -7,6 +7,7 @@ directories.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from typing import Final, Protocol
 
@@ -31,6 +32,8 @@ class File(Protocol):
     def mode(self) -> int: ...
     @property
     def is_table(self) -> bool: ...
+    @property
+    def text_type(self) -> str: ...
 
 
 def install(files: Sequence[File]) -> list[str]:
@@ -52,6 +55,7 @@ def install(files: Sequence[File]) -> list[str]:
     complaints = read_standard_error(("postconf",)).splitlines()
     if postmap:
         complaints += finish_command(postmap)
+    complaints += _try_text_tables(files, paths.POSTFIX_CONFIG)
     _refuse(complaints)
     refuse_shared_queue()
     return repair_queue()
@@ -80,6 +84,12 @@ def apply_changes(files: Sequence[File]) -> list[str]:
         with tempfile.TemporaryDirectory() as directory:
             write_configuration(files, directory)
             _refuse(find_complaints(directory))
+    if any(file.text_type for file in changed):
+        import tempfile
+
+        with tempfile.TemporaryDirectory() as directory:
+            write_configuration([file for file in changed if file.text_type], directory)
+            _refuse(_try_text_tables(changed, directory))
     tables = [file for file in changed if file.is_table]
     for file in tables:
         write_file(f"{file.path}.next", file.text, file.mode)
@@ -115,6 +125,29 @@ def find_complaints(directory: str) -> list[str]:
     return list(dict.fromkeys(complaints.splitlines()))
 
 
+def find_table_complaints(files: Sequence[File], directory: str) -> list[str]:
+    """Return what Postfix says of the tables that `write_configuration` has written there."""
+    sources = [os.path.join(directory, os.path.basename(file.path)) for file in files if file.is_table]
+    complaints = finish_command(start_command(("postmap", *(f"lmdb:{path}" for path in sources)))) if sources else []
+    return [_name_own_tables(text) for text in (*complaints, *_try_text_tables(files, directory))]
+
+
+def _try_text_tables(files: Sequence[File], directory: str) -> list[str]:
+    """Return what Postfix says of tables that it reads as text: a bad line would be left out at each lookup."""
+    complaints = []
+    for file in files:
+        if file.text_type:
+            table = f"{file.text_type}:{os.path.join(directory, os.path.basename(file.path))}"
+            complaints += read_standard_error(("postmap", "-q", "x", table)).splitlines()
+    return complaints
+
+
+def _name_own_tables(complaint: str) -> str:
+    """Return what Postfix said with the path at which the user has a table, in the place of its copy's."""
+    return re.sub(rf"\S*/{paths.OWN_TABLE_PREFIX}", f"{paths.OWN_TABLES}/", complaint)
+
+
 def _refuse(complaints: Sequence[str]) -> None:
     if complaints:
+        complaints = [_name_own_tables(text) for text in complaints]
         raise CommandFailedError(f"Postfix does not like its configuration: {'; '.join(complaints)}")

@@ -1,4 +1,4 @@
-"""What is rendered for eighteen ways of using authrelay, file by file, as a person has read and approved it.
+"""What is rendered for nineteen ways of using authrelay, file by file, as a person has read and approved it.
 
 `tests/unit/golden/<case>/` holds every planned file but the client's key; `files.txt` says which path, mode and kind.
 After a change that is meant: `AUTHRELAY_UPDATE_GOLDEN=1 pytest tests/unit/test_golden.py`, and read the diff in git.
@@ -116,6 +116,19 @@ CASES: Final[Mapping[str, tuple[Mapping[str, str], Facts]]] = {
             "POSTFIX_message_size_limit": "1000000",
             "POSTFIX_mydestination": "none",
             "POSTFIX_maximal_queue_lifetime": "2d",
+        },
+        FACTS,
+    ),
+    "own-services": (
+        {
+            "RELAYHOST": "smtp.example.com:587",
+            "SMTPD_MILTERS": "inet:rspamd:11332, unix:/run/milter/socket",
+            "MILTER_DEFAULT_ACTION": "accept",
+            "POSTFIX_MASTER_submission__inet": "submission inet n - n - 10 nice-smtpd -o { smtpd_banner = hello you }",
+            "POSTFIX_MASTER_127_0_0_1_10025__inet": "127.0.0.1:10025 inet n - - - - smtpd -o smtpd_milters=",
+            "POSTFIX_MASTER_pickup__unix": "pickup unix n - n 30 1 pickup",
+            "POSTFIX_MASTER_slow__unix": "slow unix - - n - 2 smtp",
+            "POSTFIX_slow_transport_rate_delay": "2s",
         },
         FACTS,
     ),

@@ -64,7 +64,21 @@ def test_records_are_read_as_postmap_reads_them() -> None:
             "NOT READ: smtp_sasl_password_maps has ldap:/x",
         ),
         ({"relayhost": "[a]:25", "smtp_tls_wrappermode": "yes"}, "TLS begins before the greeting at port 465 alone"),
-        ({"relayhost": "[a]:25", "smtpd_milters": "inet:a:1"}, "NO EQUIVALENT YET: smtpd_milters = inet:a:1"),
+        (
+            {
+                "relayhost": "[a]:25",
+                "smtpd_milters": "inet:a:1, inet:localhost:8891",
+                "milter_default_action": "accept",
+            },
+            "CHANGED: inet:localhost:8891 was on the same host; in the container that is the container itself "
+            "SMTPD_MILTERS=inet:a:1 inet:localhost:8891 MILTER_DEFAULT_ACTION=accept",
+        ),
+        (
+            {"relayhost": "[a]:25", "smtpd_milters": "opendkim"},
+            "NOT TAKEN: smtpd_milters has opendkim: 'opendkim' does",
+        ),
+        ({"relayhost": "[a]:25", "milter_default_action": "x"}, "NOT TAKEN: milter_default_action = x: tempfail is"),
+        ({"relayhost": "[a]:25", "content_filter": "scan:[a]:1"}, "POSTFIX_content_filter=scan:[a]:1"),
         ({"relayhost": "[a]:25", "smtp_generic_maps": "hash:/x"}, "NO EQUIVALENT YET: smtp_generic_maps = hash:/x"),
         ({"relayhost": "[a]:25", "mynetworks": "hash:/x"}, "NOT TAKEN: mynetworks = hash:/x names a table"),
         ({"relayhost": "[a]:25", "mynetworks": "10.2.0.0/16"}, "MYNETWORKS=127.0.0.0/8 [::1]/128 10.2.0.0/16"),
@@ -75,6 +89,20 @@ def test_records_are_read_as_postmap_reads_them() -> None:
 def test_what_is_not_the_same_is_said(parameters: dict[str, str], remark: str) -> None:
     """A silent difference is found by the mail that does not come."""
     assert remark in " ".join(migrate(parameters).render().replace("\n# ", " ").split())
+
+
+def test_lines_of_master_cf_are_taken_from_an_image_that_has_them() -> None:
+    """mwader/postfix-relay has them as variables, with Debian's chroot."""
+    variables = {
+        "POSTFIX_relayhost": "[a]:25",
+        "POSTFIXMASTER_2525__inet": "2525 inet n - y - - smtpd -o smtpd_banner=x",
+        "POSTFIXMASTER_x__unix": "x unix - - n - - master",
+    }
+    draft = convert_variables(variables, find_image(variables), "x", lambda _: None, lambda path: path)
+    assert draft.values["POSTFIX_MASTER_2525__inet"] == "2525 inet n - n - - smtpd -o smtpd_banner=x"
+    shown = " ".join(draft.render().replace("\n# ", " ").split())
+    assert "CHANGED: nothing is chrooted in the container" in shown
+    assert "NOT TAKEN: master.cf has 'x unix - - n - - master': there is no program 'master'" in shown
 
 
 _texts = st.text(st.characters(codec="utf-8"), max_size=40)

@@ -1755,9 +1755,49 @@ CASES: Final = (
         ("POSTFIX_PORT: Postfix has no such parameter. See postconf(5) for the names, or remove it.",),
     ),
     Case(
-        "master_line",
-        {"POSTFIX_MASTER_smtp__inet": "smtp inet n - n - - smtpd"},
-        ("POSTFIX_MASTER_smtp__inet: this version of authrelay cannot change master.cf yet. Remove it.",),
+        "milter_without_a_type",
+        {"SMTPD_MILTERS": "rspamd:11332"},
+        (
+            (
+                "SMTPD_MILTERS=rspamd:11332: 'rspamd:11332' does not say how the milter is reached. Write "
+                "SMTPD_MILTERS=inet:rspamd:11332, or SMTPD_MILTERS=unix:/run/milter/socket."
+            ),
+        ),
+    ),
+    Case(
+        "milter_as_sendmail_writes_it",
+        {"SMTPD_MILTERS": "inet:11332@rspamd"},
+        (("SMTPD_MILTERS=inet:11332@rspamd: 'inet:11332@rspamd' is as sendmail writes it. Write inet:rspamd:11332."),),
+    ),
+    Case(
+        "milter_without_a_port",
+        {"SMTPD_MILTERS": "inet:rspamd"},
+        (
+            (
+                "SMTPD_MILTERS=inet:rspamd: 'inet:rspamd' has no port from 1 to 65535. Write "
+                "SMTPD_MILTERS=inet:rspamd:11332, or SMTPD_MILTERS=unix:/run/milter/socket."
+            ),
+        ),
+    ),
+    Case(
+        "milter_path_relative",
+        {"SMTPD_MILTERS": "unix:milter/socket"},
+        (
+            (
+                "SMTPD_MILTERS=unix:milter/socket: the path in 'unix:milter/socket' is not absolute. Write "
+                "SMTPD_MILTERS=inet:rspamd:11332, or SMTPD_MILTERS=unix:/run/milter/socket."
+            ),
+        ),
+    ),
+    Case(
+        "milter_action_unknown",
+        {"MILTER_DEFAULT_ACTION": "pass"},
+        (
+            (
+                "MILTER_DEFAULT_ACTION=pass: it is not one of the words that this setting knows. Write tempfail, "
+                "accept, reject or quarantine."
+            ),
+        ),
     ),
     Case(
         "all_at_once",
@@ -1912,6 +1952,14 @@ def test_cases_touch_every_setting() -> None:
         ("POSTFIX_PORT", "tcp://10.0.0.2:25"),
         ("POSTFIX_PORT_25_TCP", "tcp://10.0.0.2:25"),
         ("POSTFIX_PORT_25_TCP_ADDR", "10.0.0.2"),
+        ("POSTFIX_MASTER_SERVICE_HOST", "10.0.0.2"),
+        ("POSTFIX_MASTER_SERVICE_PORT", "25"),
+        ("POSTFIX_MASTER_SERVICE_PORT_SMTP", "25"),
+        ("POSTFIX_MASTER_PORT", "tcp://10.0.0.2:25"),
+        ("POSTFIX_MASTER_PORT_25_TCP", "tcp://10.0.0.2:25"),
+        ("POSTFIX_MASTER_PORT_25_TCP_PROTO", "tcp"),
+        ("POSTFIX_MASTER_PORT_25_TCP_ADDR", "10.0.0.2"),
+        ("POSTFIX_MASTER_NAME", "/app/postfix-master"),
         ("MYHOSTNAME_SERVICE_HOST", "10.0.0.3"),
         ("MYHOSTNAME_PORT", "tcp://10.0.0.3:25"),
         ("MYNETWORKS_PORT", "tcp://10.0.0.3:25"),
@@ -1988,6 +2036,12 @@ def test_policy_line_for_an_unused_host_warns() -> None:
         ("smtp_sasl_security_options", "noplaintext, noanonymous", False),
         ("smtpd_relay_restrictions", "permit", True),
         ("smtpd_relay_restrictions", "permit_mynetworks, reject", False),
+        ("smtpd_relay_restrictions", "permit, reject", True),
+        ("smtpd_relay_restrictions", "permit_mynetworks", True),
+        ("smtpd_relay_restrictions", "permit_mynetworks, check_sender_access lmdb:/senders, reject", True),
+        ("smtpd_relay_restrictions", "permit_mynetworks check_client_access static:OK reject", True),
+        ("smtpd_relay_restrictions", "reject_unknown_helo_hostname,check_client_access cidr:/clients,reject", False),
+        ("smtpd_authorized_xclient_hosts", "0.0.0.0/0", True),
         ("mynetworks", "10.0.0.0/8", True),
         ("relay_domains", "example.com", True),
         ("smtpd_forbid_bare_newline", "no", True),

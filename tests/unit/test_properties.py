@@ -92,6 +92,12 @@ VALID: Final[Mapping[str, tuple[str, frozenset[str]]]] = {
             "example.com",
             "smtpd_recipient_restrictions parent_domain_matches_subdomains",
         ),
+        (
+            "SMTPD_MILTERS",
+            "inet:[2001:db8::5]:11332, unix:/run/milter",
+            "smtpd_milters milter_default_action smtpd_milter_maps",
+        ),
+        ("MILTER_DEFAULT_ACTION", "quarantine", "milter_default_action"),
         ("MESSAGE_SIZE_LIMIT", "25M", "message_size_limit"),
         ("LOG_FORMAT", "plain", ""),
         ("LOG_ADDRESSES", "domain", ""),
@@ -119,6 +125,7 @@ NEEDED: Final[Mapping[str, Mapping[str, str]]] = {
     "FALLBACK_RELAYHOST_USERNAME": {"FALLBACK_RELAYHOST": "b.example", "FALLBACK_RELAYHOST_PASSWORD": "secret"},
     "FALLBACK_RELAYHOST_PASSWORD": {"FALLBACK_RELAYHOST": "b.example", "FALLBACK_RELAYHOST_USERNAME": "user"},
     "SYSLOG_CA": {"SYSLOG_URL": "tls://logs.example.com"},
+    "MILTER_DEFAULT_ACTION": {"SMTPD_MILTERS": "inet:milter:11332"},
     "CLIENT_CERT": {"CLIENT_KEY": KEY},
     "CLIENT_KEY": {"CLIENT_CERT": LEAF},
 }
@@ -129,7 +136,7 @@ SWITCHED: Final = frozenset(
     smtp_initial_destination_concurrency
     smtp_transport_rate_delay smtp_destination_recipient_limit transport_maps
     smtp_skip_quit_response sender_dependent_default_transport_maps
-    smtpd_sender_restrictions smtpd_recipient_restrictions
+    smtpd_sender_restrictions smtpd_recipient_restrictions smtpd_milters milter_default_action smtpd_milter_maps
     parent_domain_matches_subdomains smtp_tls_wrappermode smtp_tls_policy_maps smtp_tls_fingerprint_digest
     smtp_tls_fingerprint_cert_match smtp_tls_servername smtp_tls_chain_files smtp_sasl_password_maps
     smtp_sasl_security_options smtp_sasl_tls_security_options smtp_sasl_mechanism_filter
@@ -290,6 +297,24 @@ def test_any_postfix_parameter_value_stays_one_line(parameter: str, value: str) 
         assert find_text(plan, "main.cf").split("\n").count(f"{parameter} = {expected}".rstrip()) == 1
         ours = {line.partition(" ")[0] for line in find_text(BASELINE, "main.cf").split("\n") if line[:1] != "#"}
         assert set(read_main_cf(plan)) - {""} == (ours | {parameter}) - {""}
+
+
+_LINE: Final = "2525 inet n - n - 10 smtpd -o { smtpd_banner = hello you } -o smtpd_recipient_limit=7"
+
+
+@_few
+@given(st.integers(0, len(_LINE)), st.text(_odd_characters, min_size=1, max_size=3))
+def test_any_text_in_a_line_of_master_cf_stays_one_service(at: int, text: str) -> None:
+    """A line break, a brace or a # must not bring a second service along, or another option."""
+    plan = _plan_or_refuse({**BASE, "POSTFIX_MASTER_2525__inet": _LINE[:at] + text + _LINE[at:]})
+    if plan is not None:
+        lines = [line for line in find_text(plan, "master.cf").split("\n") if line and not line.startswith("#")]
+        usual = [line for line in find_text(BASELINE, "master.cf").split("\n") if line and not line.startswith("#")]
+        assert lines[: len(usual)] == usual
+        service, *options = lines[len(usual) :]
+        assert re.fullmatch(r"2525             inet +n +[y-] +n +(-|\d+\??) +(-|\d+) +smtpd", service)
+        assert [line.split()[2] for line in options] == ["smtpd_banner", "smtpd_recipient_limit"]
+        assert all(line.startswith("    -o { ") and line.endswith(" }") for line in options)
 
 
 @_few
