@@ -46,6 +46,8 @@ def describe_relay(settings: Settings, plan: Plan) -> str:
     # In the order in which Postfix looks.
     for label, routes in (("mail to", settings.recipient_routes), ("mail from", settings.sender_routes)):
         rows += [(label, f"{pattern}: {_describe_target(target)}") for pattern, target in routes]
+    rows += [("sender", f"{line.pattern} becomes {line.target}") for line in settings.sender_rewrite_table or ()]
+    rows += [("alias", f"{line.pattern}: {', '.join(line.targets)}") for line in settings.alias_table or ()]
     if plan.authorities is None:
         rows.append(("trusted CAs", "the system's bundle"))
     else:

@@ -14,7 +14,7 @@ from entrypoint.config.secret import Secret
 from entrypoint.config.settings import Settings
 from entrypoint.config.upstreams import Upstream
 from entrypoint.config.values import IPAddress
-from entrypoint.errors import StartupError
+from entrypoint.errors import ConfigurationError, Problem, StartupError
 from entrypoint.plan.compute import compute_plan
 from entrypoint.plan.files import Facts, Plan
 from entrypoint.system.client_certificate import (
@@ -91,6 +91,8 @@ def prepare(occasion: Occasion, environ: Mapping[str, str] | None = None) -> Pre
     if settings.upstreams is not None:
         checked, remarks = _check_upstreams(settings.upstreams)
         settings, warnings = replace(settings, upstreams=checked), (*warnings, *remarks)
+    if settings.header_checks_table is not None:
+        _check_patterns(settings.header_checks_table)
     fetched, fetch_warnings, is_copy = _find_authorities(settings, occasion)
     host_name = read_host_name()
     client = None if occasion is Occasion.LOOK else _find_client_certificate(settings, host_name)
@@ -119,6 +121,21 @@ def prepare(occasion: Occasion, environ: Mapping[str, str] | None = None) -> Pre
         is_copy=is_copy,
         fetch_warnings=fetch_warnings,
     )
+
+
+def _check_patterns(header_checks: str) -> None:
+    """Raise for what Postfix would leave out with a warning as often as it reads the table."""
+    from entrypoint.system.tables import find_wrong_patterns  # no other start needs it
+
+    if wrong := find_wrong_patterns(header_checks):
+        raise ConfigurationError(
+            Problem(
+                setting="HEADER_CHECKS_TABLE",
+                what=f"line {number}: Postfix cannot read it: {reason}",
+                remedy="Write an extended regular expression (regex(7)), for example '/^Subject: test/ REJECT'",
+            )
+            for number, reason in wrong.items()
+        )
 
 
 def _check_upstreams(upstreams: tuple[Upstream, ...]) -> tuple[tuple[Upstream, ...], tuple[str, ...]]:

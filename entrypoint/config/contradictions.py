@@ -23,6 +23,7 @@ def find_contradictions(settings: Settings) -> list[Problem]:
         *_check_syslog(settings),
         *_check_log(settings),
         *_check_status_listener(settings),
+        *_check_rewriting(settings),
     ]
 
 
@@ -141,6 +142,13 @@ def _check_log(settings: Settings) -> Iterator[Problem]:
             what=f"LOG_ADDRESSES={settings.log_addresses} makes no codes, and needs no key",
             remedy="Set LOG_ADDRESSES=hash, or remove the key",
         )
+
+
+def _check_rewriting(settings: Settings) -> Iterator[Problem]:
+    if settings.sender_rewrite_table or settings.alias_table or settings.sender_rewrite_reply_to != "kept":
+        from entrypoint.config.rewriting_contradictions import check_rewriting  # no other start needs it
+
+        yield from check_rewriting(settings)
 
 
 def _check_status_listener(settings: Settings) -> Iterator[Problem]:

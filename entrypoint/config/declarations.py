@@ -6,7 +6,7 @@ The README's table and `authrelay settings` are generated from this file. The na
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from entrypoint.config.certificates import (
     Certificates,
@@ -22,6 +22,12 @@ from entrypoint.config.master import MasterEntry
 from entrypoint.config.milters import parse_milter
 from entrypoint.config.nexthop import Nexthop, parse_nexthop
 from entrypoint.config.providers import parse_provider
+from entrypoint.config.rewriting import (
+    parse_alias_table,
+    parse_header_checks_table,
+    parse_masquerade_domains,
+    parse_sender_rewrite_table,
+)
 from entrypoint.config.routes import Route, parse_recipient_pattern, parse_sender_table, parse_transport_table
 from entrypoint.config.secret import Secret
 from entrypoint.config.syslog_url import SyslogUrl, parse_syslog_url
@@ -62,9 +68,14 @@ from entrypoint.config.values import (
 )
 from entrypoint.config.web_url import parse_web_url
 
+if TYPE_CHECKING:
+    from entrypoint.config.aliases import Alias
+    from entrypoint.config.sender_rewriting import SenderRewrite
+
 UPSTREAM: Final = "Upstream"
 CERTIFICATE: Final = "Client certificate"
 CLIENTS: Final = "Who may send, and how"
+REWRITING: Final = "Addresses and headers"
 RUNNING: Final = "Running"
 
 
@@ -325,6 +336,47 @@ class Declared:
         default="tempfail",
         group=CLIENTS,
         parameter="milter_default_action",
+    )
+
+    sender_rewrite_table: tuple[SenderRewrite, ...] | None = optional(
+        parse_sender_rewrite_table,
+        "Which sender, in the envelope and in From, becomes which, one a line: `user@example.com`, `@example.com` or "
+        "`*`, and `user@example.org`, or `@example.org`, which keeps the name before it: docs/rewriting.md.",
+        group=REWRITING,
+    )
+    sender_rewrite_reply_to: str = defaulted(
+        parse_choice("kept", "author"),
+        "Where answers to such messages go: kept, where the message itself says, or author, to the From that it had, "
+        "in place of a Reply-To of its own.",
+        default="kept",
+        group=REWRITING,
+    )
+    masquerade_domains: tuple[str, ...] | None = optional(
+        parse_masquerade_domains,
+        "Domains whose hosts are left out of senders: with `example.com`, user@host.example.com becomes "
+        "user@example.com. `!host.example.com`, before it, stays.",
+        group=REWRITING,
+        parameter="masquerade_domains",
+    )
+    alias_table: tuple[Alias, ...] | None = optional(
+        parse_alias_table,
+        "Who gets mail to names of this relay's own, one a line: `root: person@example.com`, several separated by "
+        "commas; `*` for every other name.",
+        group=REWRITING,
+        parameter="virtual_alias_maps",
+    )
+    header_checks_table: str | None = optional(
+        parse_header_checks_table,
+        "What is done about headers, one rule a line: `/^Subject: test/ REJECT`, as in header_checks(5), with regular "
+        "expressions of regexp_table(5).",
+        group=REWRITING,
+        parameter="header_checks",
+    )
+    hide_received: bool = defaulted(
+        parse_boolean,
+        "Leave out of every Received header, also of the one that this relay adds, which host the message came from.",
+        default="no",
+        group=REWRITING,
     )
 
     drain_timeout: int = defaulted(

@@ -29,7 +29,7 @@ FOREIGN: Final = {
     "POSTFIX_relayhost": (WADER, "RELAYHOST"),
     "POSTFIX_smtp_sasl_password_maps": (WADER, "RELAYHOST_USERNAME and RELAYHOST_PASSWORD"),
     "POSTMAP_sasl_passwd": (WADER, "RELAYHOST_USERNAME and RELAYHOST_PASSWORD"),
-    "MASQUERADED_DOMAINS": (BOKY, ""),
+    "MASQUERADED_DOMAINS": (BOKY, "MASQUERADE_DOMAINS"),
     "ALLOW_EMPTY_SENDER_DOMAINS": (BOKY, "ALLOWED_SENDER_DOMAINS left unset"),
 }
 """Variable: whose it is, and what it is here; empty where there is no such setting."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol, TypeVar
 
 from entrypoint.config.declaration import SETTING, InvalidValue
 from entrypoint.config.nexthop import Nexthop, parse_nexthop
@@ -39,6 +39,16 @@ class Route:
         return f"{self.pattern} {self.nexthop or self.upstream or self.service.rstrip(':').replace('error:', 'error ')}"
 
 
+class _Record(Protocol):
+    """One line of any table."""
+
+    @property
+    def pattern(self) -> str: ...
+
+
+Line = TypeVar("Line", bound=_Record)
+
+
 def parse_sender_pattern(text: str) -> str:
     """Return `user@example.com` or `@example.com` in lower case, as Postfix looks a sender up."""
     local, at, domain = text.rpartition("@")
@@ -61,7 +71,7 @@ def parse_sender_table(text: str) -> tuple[Route, ...]:
 
     In place of a nexthop the name of an upstream may stand. A password is the rest of its line.
     """
-    return tuple(_read_lines(text, _parse_sender_line))
+    return tuple(read_lines(text, _parse_sender_line))
 
 
 def parse_transport_table(text: str) -> tuple[Route, ...]:
@@ -69,26 +79,27 @@ def parse_transport_table(text: str) -> tuple[Route, ...]:
 
     In place of a nexthop an upstream's name may stand, or `discard`, `error CODE TEXT`, `lmtp:host:port`.
     """
-    return tuple(_read_lines(text, _parse_transport_line))
+    return tuple(read_lines(text, _parse_transport_line))
 
 
-def _read_lines(text: str, parse: Callable[[int, str], Route]) -> Iterator[Route]:
+def read_lines(text: str, parse: Callable[[int, str], Line]) -> Iterator[Line]:
+    """Yield what each line of a table is, without `#` comments; raise InvalidValue for a wrong or a second one."""
     seen: dict[str, int] = {}
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         try:
-            route = parse(number, line.strip())
+            record = parse(number, line.strip())
         except InvalidValue as problem:
             remedy = problem.remedy.replace(f"{SETTING}=", "")
             raise InvalidValue(f"line {number}: {problem.what}", remedy, may_hold_secret=True) from None
-        if route.pattern in seen:
+        if record.pattern in seen:
             raise InvalidValue(
-                f"line {number} names '{route.pattern}' a second time, after line {seen[route.pattern]}",
+                f"line {number} names '{record.pattern}' a second time, after line {seen[record.pattern]}",
                 "Keep one line for each",
             )
-        seen[route.pattern] = number
-        yield route
+        seen[record.pattern] = number
+        yield record
 
 
 def _parse_sender_line(number: int, line: str) -> Route:

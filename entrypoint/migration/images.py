@@ -29,10 +29,9 @@ _NOTHING: Final = {
     MAILU: "Mailu does not verify TLS to its relay host",
 }
 _NO_EQUIVALENT: Final = {
-    "MASQUERADED_DOMAINS": "addresses are relayed as they are",
-    "SMTP_HEADER_CHECKS": "no header is changed",
+    "SMTP_HEADER_CHECKS": "the lines of its file may belong into HEADER_CHECKS_TABLE: docs/rewriting.md",
     "SMTP_HEADER_TAG": "no header is added",
-    "OVERWRITE_FROM": "no address is changed",
+    "OVERWRITE_FROM": "SENDER_REWRITE_TABLE changes the address, and leaves the name: docs/rewriting.md",
     "LOG_SUBJECT": "the log has no subjects",
     "SMTPD_SASL_USERS": "clients are known by their network, and do not log in",
     "SASL_Passwds": "clients are known by their network, and do not log in",
@@ -145,6 +144,8 @@ def _find_secret_file(variables: Mapping[str, str]) -> str:
 def _take_the_rest(draft: Draft, variables: Mapping[str, str], image: str) -> None:
     if image == BOKY and (domains := variables.get("ALLOWED_SENDER_DOMAINS")):
         draft.set("ALLOWED_SENDER_DOMAINS", domains)
+    if image == BOKY and (domains := variables.get("MASQUERADED_DOMAINS")):
+        draft.set("MASQUERADE_DOMAINS", domains, "CHANGED: recipients are relayed as they are written")
     if zone := variables.get("TZ"):
         draft.set("TZ", zone)
     if variables.get("LOG_FORMAT") == "json":

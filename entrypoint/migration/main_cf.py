@@ -250,7 +250,7 @@ class _Conversion:
                 if value and SAME[name] not in self._draft.values:
                     self._draft.set(SAME[name], "none" if name == "message_size_limit" and value == "0" else value)
             elif REWRITES.fullmatch(name):
-                self._draft.remark(f"NO EQUIVALENT YET: {name} = {value}: authrelay relays what it is given, unchanged")
+                self._draft.remark(f"NO EQUIVALENT YET: {name} = {value}: docs/rewriting.md says what can be rewritten")
             elif name == "smtpd_milters" and value:
                 take_milters(self._draft, value)
             elif name == "milter_default_action":

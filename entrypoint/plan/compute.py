@@ -21,6 +21,7 @@ from entrypoint.plan.networks import (
     render_networks,
 )
 from entrypoint.plan.overrides import override_parameters, override_services, plan_table
+from entrypoint.plan.rewriting import list_alias_recipients, plan_rewriting, view_rewriting
 from entrypoint.plan.services import (
     TLS_PROXY,
     Service,
@@ -53,6 +54,7 @@ def compute_plan(settings: Settings, facts: Facts, templates: str = paths.TEMPLA
     networks = choose_networks(settings, facts)
     excluded = choose_excluded_gateways(networks, facts.gateways)
     sessions = choose_capacity(settings, facts.memory_bytes).sessions
+    own_name = _choose_own_name(settings, facts)
     services = list_services(settings, has_client_chain=facts.client_chain is not None)
     main_cf = render_template(templates, "main.cf", _view_main_cf(settings, facts, services))
     master_cf = render_template(
@@ -103,7 +105,10 @@ def compute_plan(settings: Settings, facts: Facts, templates: str = paths.TEMPLA
         (_RECIPIENTS, render_recipient_routes(settings)),
         # A bounce has no sender.
         (_ALLOWED_SENDERS, render_allowed(settings.allowed_sender_domains, "<>")),
-        (_ALLOWED_RECIPIENTS, render_allowed(settings.allowed_recipient_domains)),
+        (
+            _ALLOWED_RECIPIENTS,
+            render_allowed(settings.allowed_recipient_domains, *list_alias_recipients(settings, own_name)),
+        ),
     ):
         if table:
             files.append(PlannedFile(path=path, text=table, is_table=True))
@@ -117,6 +122,7 @@ def compute_plan(settings: Settings, facts: Facts, templates: str = paths.TEMPLA
         files += _plan_service(service)
     files += map(plan_table, settings.own_tables)
     files += plan_syslog(settings, facts)
+    files += plan_rewriting(settings, own_name)
     return Plan(files=tuple(files), warnings=_warn(settings, facts), authorities=authorities)
 
 
@@ -246,6 +252,7 @@ def _view_main_cf(settings: Settings, facts: Facts, services: tuple[Service, ...
         "has_tls_policies": bool(render_policy_table(settings)),
         "tls_policy": _POLICIES,
         "tls_log_level": settings.tls_log_level,
+        **view_rewriting(settings),
     }
 
 

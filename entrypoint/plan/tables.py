@@ -38,7 +38,7 @@ def _render_rule(settings: Settings, nexthop: Nexthop) -> str:
 
 def render_allowed(domains: tuple[str, ...] | None, *others: str) -> str:
     """Return the source of an access(5) table of domains, and of other keys, that may; empty without a domain."""
-    return "".join(f"{key} OK\n" for key in (*domains, *others)) if domains else ""
+    return "".join(f"{key} OK\n" for key in dict.fromkeys((*domains, *others))) if domains else ""
 
 
 def render_sender_routes(settings: Settings) -> str:

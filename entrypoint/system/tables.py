@@ -1,9 +1,13 @@
-"""Asks a lookup table of Postfix's what it has for a key, by postmap(1). Processes, and whatever the table is.
+"""Asks Postfix what a lookup table has for a key, and whether it can read one, by postmap(1). Processes, disk.
 
 Uses `processes` to run it.
 """
 
 from __future__ import annotations
+
+import os
+import re
+import tempfile
 
 from entrypoint.errors import CommandFailedError
 from entrypoint.system.processes import start_command
@@ -26,3 +30,21 @@ def query_table(table: str, key: str, *, configuration: str, timeout_seconds: fl
     if process.returncode != 1 or spoken:
         raise CommandFailedError(spoken or f"postmap ended with status {process.returncode}")
     return None
+
+
+def find_wrong_patterns(text: str) -> dict[int, str]:
+    """Return what Postfix cannot read in a regexp_table(5), by the number of the line."""
+    with tempfile.TemporaryDirectory() as directory:
+        table = os.path.join(directory, "table")
+        # There may be no configuration yet, and this one must not be looked at for faults of its own.
+        for path, content in ((table, text), (os.path.join(directory, "main.cf"), "compatibility_level = 3.10\n")):
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(content)
+        process = start_command(("postmap", "-c", directory, "-q", "X-No-Such-Header: x", f"regexp:{table}"))
+        output, _ = process.communicate()
+    wrong: dict[int, str] = {}
+    for line in output.splitlines():
+        if match := re.search(rf"{re.escape(table)}, line (\d+): (.*)", line):
+            # The first remark says what is wrong; a second one says that the line is left out.
+            wrong.setdefault(int(match[1]), match[2].rstrip("."))
+    return wrong

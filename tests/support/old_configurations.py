@@ -245,11 +245,12 @@ TZ=UTC
             "ALLOWED_SENDER_DOMAINS": "example.test example.org",
             "MYHOSTNAME": "relay.example.test",
             "MESSAGE_SIZE_LIMIT": "none",
+            "MASQUERADE_DOMAINS": "example.test",
             "LOG_ADDRESSES": "hash",
             "TZ": "UTC",
         },
         remarks=(
-            "NO EQUIVALENT YET: MASQUERADED_DOMAINS",
+            "MASQUERADE_DOMAINS",
             "NO EQUIVALENT YET: DKIM_AUTOGENERATE: nothing is signed",
             "boky/postfix takes mail for allowed sender domains alone",
         ),

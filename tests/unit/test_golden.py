@@ -178,6 +178,21 @@ CASES: Final[Mapping[str, tuple[Mapping[str, str], Facts]]] = {
         },
         FACTS,
     ),
+    "rewriting": (
+        {
+            "RELAYHOST": "smtp.example.com:587",
+            "MYHOSTNAME": "relay.example.com",
+            "SENDER_REWRITE_TABLE": "app@example.com Relay@example.org\n@old.example @new.example\n* $x/^@example.org",
+            "SENDER_REWRITE_REPLY_TO": "author",
+            "MASQUERADE_DOMAINS": "!host.example.com, example.com",
+            "ALIAS_TABLE": "postmaster: root\nroot: Person@example.com, b@example.com\n*: c@example.com\n"
+            "root@web1.example.com: root",
+            "HEADER_CHECKS_TABLE": "/^X-Mailer:/ IGNORE\nif /^Subject:/\n/\\[SPAM\\]/ REJECT\n  no spam, please\nendif",
+            "HIDE_RECEIVED": "yes",
+            "ALLOWED_RECIPIENT_DOMAINS": "example.com",
+        },
+        FACTS,
+    ),
 }
 
 

@@ -35,6 +35,290 @@ class Case:
 
 CASES: Final = (
     Case(
+        "sender_rewrite_table_without_target",
+        {"SENDER_REWRITE_TABLE": "# x\n@example.com"},
+        (
+            (
+                "SENDER_REWRITE_TABLE: line 2: it has no new sender. Write '@example.com @example.org' or '* "
+                "relay@example.com'."
+            ),
+        ),
+    ),
+    Case(
+        "sender_rewrite_table_too_many",
+        {"SENDER_REWRITE_TABLE": "@example.com @example.org x"},
+        (
+            (
+                "SENDER_REWRITE_TABLE: line 1: something follows '@example.org'. Write '@example.com "
+                "@example.org' or '* relay@example.com'."
+            ),
+        ),
+    ),
+    Case(
+        "sender_rewrite_table_no_address",
+        {"SENDER_REWRITE_TABLE": "example.com @example.org"},
+        (
+            (
+                "SENDER_REWRITE_TABLE: line 1: 'example.com' is no address. Write user@example.com, or "
+                "@example.com for the whole domain."
+            ),
+        ),
+    ),
+    Case(
+        "sender_rewrite_table_target_everyone",
+        {"SENDER_REWRITE_TABLE": "@example.com *"},
+        (
+            (
+                "SENDER_REWRITE_TABLE: line 1: '*' is no new sender. Write '@example.com @example.org' or '* "
+                "relay@example.com'."
+            ),
+        ),
+    ),
+    Case(
+        "sender_rewrite_table_twice",
+        {"SENDER_REWRITE_TABLE": "@example.com @a.example\n@Example.com @b.example"},
+        (("SENDER_REWRITE_TABLE: line 2 names '@example.com' a second time, after line 1. Keep one line for each."),),
+    ),
+    Case(
+        "sender_rewrite_table_circle",
+        {"SENDER_REWRITE_TABLE": "@a.example @b.example\n@b.example @a.example"},
+        (
+            (
+                "SENDER_REWRITE_TABLE: line 1: '@a.example' becomes '@b.example', and line 2 leads back. Remove "
+                "one of the two lines."
+            ),
+        ),
+    ),
+    Case(
+        "sender_rewrite_table_route",
+        {"SENDER_REWRITE_TABLE": "* relay@example.com", "SENDER_RELAY_TABLE": "@news.example.com [a.example]:587 u p"},
+        (
+            (
+                "SENDER_REWRITE_TABLE: mail goes by the new sender, so that none has '@news.example.com' any "
+                "more, for which there is SENDER_RELAY_TABLE line 1. Add a line '@news.example.com "
+                "@news.example.com', which leaves it as it is, or send mail from '@example.com' there."
+            ),
+        ),
+    ),
+    Case(
+        "sender_rewrite_reply_to_word",
+        {"SENDER_REWRITE_TABLE": "* relay@example.com", "SENDER_REWRITE_REPLY_TO": "sender"},
+        (
+            (
+                "SENDER_REWRITE_REPLY_TO=sender: it is not one of the words that this setting knows. Write kept "
+                "or author."
+            ),
+        ),
+    ),
+    Case(
+        "sender_rewrite_reply_to_without_everyone",
+        {"SENDER_REWRITE_TABLE": "@a.example relay@example.com", "SENDER_REWRITE_REPLY_TO": "author"},
+        (
+            (
+                "SENDER_REWRITE_REPLY_TO=author: it takes the Reply-To from every message, also from one whose "
+                "From stays, and SENDER_REWRITE_TABLE has no line for every sender. Add a line '* "
+                "relay@example.com' to it, or remove SENDER_REWRITE_REPLY_TO."
+            ),
+        ),
+    ),
+    Case(
+        "masquerade_domains_shadowed",
+        {"MASQUERADE_DOMAINS": "example.com !host.example.com"},
+        (
+            (
+                "MASQUERADE_DOMAINS=example.com !host.example.com: '!host.example.com' has no effect behind "
+                "'example.com', which it lies below. Write it before: !host.example.com example.com."
+            ),
+        ),
+    ),
+    Case(
+        "masquerade_domains_address",
+        {"MASQUERADE_DOMAINS": "user@example.com"},
+        (
+            (
+                "MASQUERADE_DOMAINS=user@example.com: 'user@example.com' is not a host name. Write a name such "
+                "as smtp.example.com."
+            ),
+        ),
+    ),
+    Case(
+        "alias_table_no_target",
+        {"ALIAS_TABLE": "root:"},
+        (("ALIAS_TABLE: line 1: it is not a name and an address. Write 'root: person@example.com'."),),
+    ),
+    Case(
+        "alias_table_program",
+        {"ALIAS_TABLE": 'root: "|/bin/mail"'},
+        (
+            (
+                "ALIAS_TABLE: line 1: '\"|/bin/mail\"' is a file or a program, and nothing is delivered here. "
+                "Write 'root: person@example.com'."
+            ),
+        ),
+    ),
+    Case(
+        "alias_table_unknown",
+        {"ALIAS_TABLE": "root: admin"},
+        (
+            (
+                "ALIAS_TABLE: line 1: 'admin' is no address, and there is no line for that name. Write "
+                "admin@example.com, or add a line 'admin: person@example.com'."
+            ),
+        ),
+    ),
+    Case(
+        "alias_table_itself",
+        {"ALIAS_TABLE": "root: root"},
+        (
+            (
+                "ALIAS_TABLE: line 1: 'root: root' leads back to 'root'. Name an address in the end: 'root: "
+                "person@example.com'."
+            ),
+        ),
+    ),
+    Case(
+        "alias_table_circle",
+        {"ALIAS_TABLE": "a: b\nb: c, x@example.com\nc: a@localhost"},
+        (("ALIAS_TABLE: line 3: 'c: a' leads back to 'a'. Name an address in the end: 'c: person@example.com'."),),
+    ),
+    Case(
+        "alias_table_circle_at_own_name",
+        {"ALIAS_TABLE": "a: b@relay.example.com\nb: a", "MYHOSTNAME": "relay.example.com"},
+        (("ALIAS_TABLE: line 2: 'b: a' leads back to 'a'. Name an address in the end: 'b: person@example.com'."),),
+    ),
+    Case(
+        "alias_table_everyone_of_the_domain",
+        {"ALIAS_TABLE": "*: person@example.com", "MYHOSTNAME": "example.com"},
+        (
+            (
+                "ALIAS_TABLE: line 1: example.com is MYHOSTNAME, so that mail to everyone there would go to "
+                "person@example.com. Set MYHOSTNAME to a name of the relay's own, for example relay.example.com,"
+                " or remove the line."
+            ),
+        ),
+    ),
+    Case(
+        "alias_table_address_at_own_name",
+        {
+            "ALIAS_TABLE": "root: a@example.com\nroot@Relay.example.com: b@example.com",
+            "MYHOSTNAME": "relay.example.com",
+        },
+        (
+            "ALIAS_TABLE: line 2: 'root@relay.example.com' is 'root', for relay.example.com is MYHOSTNAME. Write "
+            "'root: b@example.com'.",
+        ),
+    ),
+    Case(
+        "alias_table_domain",
+        {"ALIAS_TABLE": "@example.com: person@example.com"},
+        (
+            (
+                "ALIAS_TABLE: line 1: '@example.com' is a whole domain. Write 'root: person@example.com', or one"
+                " address, 'root@host.example.com: ...'."
+            ),
+        ),
+    ),
+    Case(
+        "alias_table_twice",
+        {"ALIAS_TABLE": "root: a@example.com\nRoot: b@example.com"},
+        (("ALIAS_TABLE: line 2 names 'root' a second time, after line 1. Keep one line for each."),),
+    ),
+    Case(
+        "header_checks_no_pattern",
+        {"HEADER_CHECKS_TABLE": "Subject: REJECT"},
+        (
+            (
+                "HEADER_CHECKS_TABLE: line 1: it is no pattern between slashes and an action. Write '/^Subject: "
+                "test/ REJECT no tests, please'."
+            ),
+        ),
+    ),
+    Case(
+        "header_checks_no_action",
+        {"HEADER_CHECKS_TABLE": "/^Subject:/"},
+        (
+            (
+                "HEADER_CHECKS_TABLE: line 1: it has no action. Write one of BCC, DISCARD, DUNNO, HOLD, IGNORE, "
+                "INFO, PASS, PREPEND, REDIRECT, REJECT, REPLACE, STRIP, WARN."
+            ),
+        ),
+    ),
+    Case(
+        "header_checks_unknown_action",
+        {"HEADER_CHECKS_TABLE": "/^A:/ IGNORE\n\n/^Subject:/ REFUSE"},
+        (
+            (
+                "HEADER_CHECKS_TABLE: line 3: 'REFUSE' is no action. Write one of BCC, DISCARD, DUNNO, HOLD, "
+                "IGNORE, INFO, PASS, PREPEND, REDIRECT, REJECT, REPLACE, STRIP, WARN."
+            ),
+        ),
+    ),
+    Case(
+        "header_checks_filter",
+        {"HEADER_CHECKS_TABLE": "/^Subject:/ FILTER smtp:[a.example]:25"},
+        (
+            (
+                "HEADER_CHECKS_TABLE: line 1: FILTER would take the message past its upstream, its account and "
+                "its limits. Name the upstream in SENDER_RELAY_TABLE or TRANSPORT_TABLE."
+            ),
+        ),
+    ),
+    Case(
+        "header_checks_prepend",
+        {"HEADER_CHECKS_TABLE": "/^Subject:/ PREPEND hello"},
+        (("HEADER_CHECKS_TABLE: line 1: PREPEND needs a whole header. Write 'PREPEND X-Name: text'."),),
+    ),
+    Case(
+        "header_checks_redirect",
+        {"HEADER_CHECKS_TABLE": "/^Subject:/ REDIRECT nobody"},
+        (("HEADER_CHECKS_TABLE: line 1: REDIRECT needs one address. Write 'REDIRECT person@example.com'."),),
+    ),
+    Case(
+        "header_checks_flag",
+        {"HEADER_CHECKS_TABLE": "/^Subject:/g IGNORE"},
+        (
+            (
+                "HEADER_CHECKS_TABLE: line 1: there is no flag 'g'. Write i, m, x or none: all letters are the "
+                "same unless i is there."
+            ),
+        ),
+    ),
+    Case(
+        "header_checks_if",
+        {"HEADER_CHECKS_TABLE": "if /^Subject:/\n/x/ IGNORE"},
+        (("HEADER_CHECKS_TABLE: an 'if' has no 'endif'. Add a line 'endif' behind what depends on it."),),
+    ),
+    Case(
+        "header_checks_endif",
+        {"HEADER_CHECKS_TABLE": "/x/ IGNORE\nendif"},
+        (("HEADER_CHECKS_TABLE: line 2: there is no 'if' before this 'endif'. Remove it."),),
+    ),
+    Case(
+        "header_checks_twice",
+        {"HEADER_CHECKS_TABLE": "/x/ IGNORE\n/x/ REJECT"},
+        (("HEADER_CHECKS_TABLE: line 2 has the pattern of line 1, which comes first. Keep one of them."),),
+    ),
+    Case(
+        "header_checks_blank",
+        {"HEADER_CHECKS_TABLE": " /x/ IGNORE"},
+        (
+            (
+                "HEADER_CHECKS_TABLE: line 1: it begins with a blank, as only what continues a line does. Remove"
+                " the blank."
+            ),
+        ),
+    ),
+    Case(
+        "header_checks_control",
+        {"HEADER_CHECKS_TABLE": "/x/ REJECT \x01"},
+        (("HEADER_CHECKS_TABLE: it contains a character that cannot be printed. Remove it."),),
+    ),
+    Case(
+        "hide_received_word",
+        {"HIDE_RECEIVED": "maybe"},
+        (("HIDE_RECEIVED=maybe: it is neither yes nor no. Write yes or no."),),
+    ),
+    Case(
         "upstreams_key_unknown",
         {"UPSTREAMS": '[bulk]\nnexthop = "[smtp.bulk.example]:587"\nlogin = "x"'},
         (
@@ -1629,11 +1913,11 @@ CASES: Final = (
     ),
     Case(
         "name_coming",
-        {"ALIAS_TABLE": "none"},
+        {"SMTPD_USERS_TABLE": "none"},
         (
             (
-                "ALIAS_TABLE: this version of authrelay does not have that setting yet. Remove it, or use a version "
-                "that has it."
+                "SMTPD_USERS_TABLE: this version of authrelay does not have that setting yet. Remove it, or use a "
+                "version that has it."
             ),
         ),
     ),
