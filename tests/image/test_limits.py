@@ -76,6 +76,18 @@ def count_most_at_once(upstream: Upstream) -> int:
     return most
 
 
+def find_overlaps(upstream: Upstream) -> list[float]:
+    """For how many milliseconds more connections than allowed were open, each time."""
+    sessions = sorted(upstream.sessions(), key=lambda one: one.started_at)
+    now = time.time()
+    found = []
+    for number, one in enumerate(sessions):
+        ends = sorted(other.ended_at or now for other in sessions[:number] if (other.ended_at or now) > one.started_at)
+        if len(ends) >= CONNECTIONS:
+            found.append((ends[-CONNECTIONS] - one.started_at) * 1000)
+    return found
+
+
 def count_most_within(messages: list[Message], seconds: float) -> int:
     """The most messages that came within any so many seconds."""
     times = sorted(message.received_at for message in messages)
@@ -130,7 +142,7 @@ senders = ["@slow.test"]
         f"rate_delay {DELAY:.0f} s: {len(slow_messages)} messages, {within} at most within {WINDOW:.0f} s; "
         f"RELAYHOST: {sent[2]} of {sent[2]}"
     )
-    assert most == CONNECTIONS
+    assert most == CONNECTIONS, f"for so many milliseconds: {find_overlaps(few)}"
     assert {len(message.rcpt_tos) for message in few_messages} == {1}
     # The queue manager counts in whole seconds.
     assert within <= WINDOW / DELAY + 1

@@ -57,7 +57,7 @@ class SmtpSession:
         except Exception:
             traceback.print_exc()
         finally:
-            self._record.ended_at = time.time()
+            self._record.ended_at = self._record.ended_at or time.time()
             self._socket.close()
 
     # Bytes
@@ -210,6 +210,8 @@ class SmtpSession:
         elif verb == "NOOP":
             self._reply(250, "2.0.0 Ok")
         elif verb == "QUIT":
+            # Over when we say so; what happens until this thread closes the socket is the machine's doing.
+            self._record.ended_at = time.time()
             self._reply(221, "2.0.0 Bye")
             return False
         else:
