@@ -85,7 +85,7 @@ ROWS: Final[tuple[tuple[str, str, str, str], ...]] = (
      "The log says why; check POSTFIX_smtp_tls_policy_maps and the other POSTFIX_smtp_tls_ parameters"),
     (r"no mechanism available|No worthy mechs|offered no compatible authentication mechanisms",
      "mechanisms", "the upstream offers no login mechanism that this relay has or may use",
-     "Check SMTP_SASL_MECHANISM_FILTER; an upstream that accepts only XOAUTH2 needs another kind of login"),
+     "Check SMTP_SASL_MECHANISM_FILTER; an upstream that takes only access tokens needs RELAYHOST_AUTH=xoauth2"),
     (r"SASL authentication failed; .*said: 535",
      "auth", "the upstream refuses the user name or the password",
      "Check RELAYHOST_USERNAME and RELAYHOST_PASSWORD; many providers want a password made for applications"),

@@ -44,8 +44,8 @@ static void host_free(void *block)
 
     while (host->blocks[at] != block)
         at++;
-    /* Zeros are no token, and are in every structure. */
-    if (host->secret != NULL && host->secret->len >= 8 && host->secret->data[0] != 0
+    /* What has zeros is no token, and can be the end of a pointer in any structure. */
+    if (host->secret != NULL && host->secret->len >= 8 && memchr(host->secret->data, 0, host->secret->len) == NULL
         && memmem(block, host->allocated[at], host->secret->data, host->secret->len) != NULL)
         host->dirty++;
     host->blocks[at] = NULL;

@@ -379,6 +379,7 @@ class RealPostfix(_RealUpstream):
         mechanisms: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
         chain: Chain | None = None,
+        files: Mapping[str, File] | None = None,
     ) -> None:
         wanted = {"MECH_LIST": " ".join(mechanisms)} if mechanisms else {}
         super().__init__(
@@ -389,6 +390,7 @@ class RealPostfix(_RealUpstream):
             accounts=accounts,
             env={**wanted, **(env or {})},
             chain=chain,
+            files=files,
         )
 
 
