@@ -1,7 +1,9 @@
 /*
  * What the plugin makes of any user, token and challenges: never more than the two documents allow, and no token in a log.
  *
- * libFuzzer's entry; with -DALONE a program that makes the inputs itself: arguments are a count and a first seed.
+ * libFuzzer's entry, for longer runs by hand:
+ *   clang -D_GNU_SOURCE -g -O1 -fsanitize=fuzzer,address,undefined -o fuzz fuzz.c && ./fuzz -dict=fuzz.dict -max_len=16000
+ * With -DALONE a program for gcc that makes its inputs itself: arguments are a count and a first seed.
  */
 #include "oauth2.c"
 

@@ -73,37 +73,45 @@ def _check_credentials(settings: Settings) -> Iterator[Problem]:
 
 def _check_token(upstream: Upstream) -> Iterator[Problem]:
     """Refuse what no server could take for a token: most likely it is a password, which must not be sent as one."""
-    if upstream.has_token and upstream.password is not None:
-        token = upstream.password.reveal()
-        if not token.isascii() or not token.isprintable() or " " in token:
-            yield Problem(
-                setting=f"{upstream.setting} password" if upstream.is_named else f"{upstream.setting}_PASSWORD",
-                what="it is no access token: those have no blanks and nothing that is not ASCII (RFC 6750)",
-                remedy=f"Give the token that is sent as 'Bearer', or set {_name_auth(upstream)}=password",
-            )
+    if not upstream.has_token or upstream.password is None:
+        return
+    token = upstream.password.reveal()
+    if not token.isascii() or not token.isprintable() or " " in token:
+        setting, key = _name_key(upstream, "password", f"{upstream.setting}_PASSWORD")
+        yield Problem(
+            setting=setting,
+            what=f"{key}it is no access token: those have no blanks and nothing that is not ASCII (RFC 6750)",
+            remedy=f"Give the token that is sent as 'Bearer', or set {_name_auth(upstream)}=password",
+        )
 
 
 def _check_mechanisms(upstream: Upstream) -> Iterator[Problem]:
     """Refuse a filter that would have a password sent as a token, or a token as a password."""
-    given = upstream.mechanisms or ()
-    setting = f"{upstream.setting} mechanisms" if upstream.is_named else "SMTP_SASL_MECHANISM_FILTER"
+    given, auth = upstream.mechanisms or (), _name_auth(upstream)
+    setting, key = _name_key(upstream, "mechanisms", "SMTP_SASL_MECHANISM_FILTER")
+    value = None if key else ", ".join(given)
     wanted = [name for name in given if not name.startswith("!")]
     if upstream.has_token and (f"!{upstream.auth}" in given or any(name != upstream.auth for name in wanted)):
         yield Problem(
             setting=setting,
-            value=", ".join(given),
-            what=f"{_name_auth(upstream)}={upstream.auth} logs in by that mechanism alone; another would take the access "
-            "token for a password",
+            value=value,
+            what=f"{key}{auth}={upstream.auth} logs in by that mechanism alone; another would take the access token "
+            "for a password",
             remedy=f"Remove it, or write {upstream.auth}",
         )
     named = next((name for name in wanted if name in TOKEN_AUTHS), None)
     if not upstream.has_token and named:
         yield Problem(
             setting=setting,
-            value=", ".join(given),
-            what=f"by {named} a password would be sent as an access token",
-            remedy=f"Remove {named}; or, if it is an access token, set {_name_auth(upstream)}={named}",
+            value=value,
+            what=f"{key}by {named} a password would be sent as an access token",
+            remedy=f"Remove {named}; or, if it is an access token, set {auth}={named}",
         )
+
+
+def _name_key(upstream: Upstream, key: str, setting: str) -> tuple[str, str]:
+    """Return the setting, and what leads to the key in it where the upstream is one of UPSTREAMS."""
+    return ("UPSTREAMS", f"{upstream.setting.split()[1]} {key}: ") if upstream.is_named else (setting, "")
 
 
 def _name_auth(upstream: Upstream) -> str:

@@ -46,8 +46,8 @@ def explain_refused_token(refusal: Refusal, reply: str) -> Broken:
         "invalid_request": "The upstream does not understand this login: check RELAYHOST_USERNAME and RELAYHOST_AUTH",
     }
     usual = (
-        f"Put a new token{wanted} into RELAYHOST_PASSWORD_FILE: this one has ended, is not for the account in "
-        "RELAYHOST_USERNAME, or not for mail; and check that the account may use SMTP AUTH"
+        "It has ended, is not for the account in RELAYHOST_USERNAME, or not for mail; or that account may not use SMTP "
+        f"AUTH: put a new token{wanted} into RELAYHOST_PASSWORD_FILE"
     )
     said = "; ".join(word for word in (str(refusal), quote_value(reply)) if word)
     return Broken("auth", f"the upstream refuses the access token ({said})", remedies.get(refusal.status, usual))

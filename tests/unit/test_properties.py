@@ -132,7 +132,7 @@ SWITCHED: Final = frozenset(
     smtpd_sender_restrictions smtpd_recipient_restrictions
     parent_domain_matches_subdomains smtp_tls_wrappermode smtp_tls_policy_maps smtp_tls_fingerprint_digest
     smtp_tls_fingerprint_cert_match smtp_tls_servername smtp_tls_chain_files smtp_sasl_password_maps
-    smtp_sasl_security_options smtp_sasl_tls_security_options smtp_sasl_mechanism_filter
+    smtp_sasl_security_options smtp_sasl_tls_security_options
     """.split()
 )
 BASELINE: Final = plan_for(BASE)
