@@ -91,6 +91,7 @@ def house(engine: Engine, network: Network, module_relays: Relays) -> Iterator[H
             describe("real-long", REAL, USER, make_token(4096), 'auth = "oauthbearer"'),
             describe("real-ended", REAL, USER, ended, 'auth = "xoauth2"').replace(USER, "ended@tokens.test"),
             describe("real-forged", REAL, "forged@tokens.test", forged, 'auth = "oauthbearer"'),
+            describe("submission", REAL, USER, make_token(4096), 'auth = "xoauth2"').replace(":587", ":1587"),
             describe("real-word", REAL, "word@tokens.test", PASSWORD),
             describe("mock-x", MOCK, "x,y=z@tokens.test", TOKEN, 'auth = "xoauth2"'),
             describe("mock-bearer", MOCK, "a,b=c@tokens.test", OTHER_TOKEN, 'auth = "oauthbearer"'),
@@ -161,6 +162,13 @@ def test_real_server_takes_signed_tokens_and_passwords(house: House, client: Cli
     user = "word@tokens.test" if method == "PLAIN" else USER
     assert f"sasl_method={method}, sasl_username={user}" in house.real.logs()
     assert f"Verified TLS connection established to {REAL}" in house.relay.logs()
+
+
+def test_real_server_with_short_lines_takes_a_long_token(house: House) -> None:
+    """Dovecot's submission server answers a long AUTH command with "500 Line too long", and Google does so, too."""
+    doctor = house.relay.exec(["authrelay", "doctor", "submission"], check=False)
+    assert doctor.status == 0, doctor.text
+    assert f"logged in as <{USER}> by XOAUTH2" in doctor.text
 
 
 def test_real_server_refuses_ended_and_forged_tokens(house: House, client: Client) -> None:
