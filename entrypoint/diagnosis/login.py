@@ -11,7 +11,13 @@ from entrypoint.config.upstreams import TOKEN_AUTHS
 from entrypoint.diagnosis.conversation import Conversation
 from entrypoint.diagnosis.judgement import filter_mechanisms, find_offers, list_forms
 from entrypoint.diagnosis.steps import Broken, break_as_postfix
-from entrypoint.diagnosis.tokens import Refusal, explain_missing_mechanism, explain_refused_token, parse_refusal
+from entrypoint.diagnosis.tokens import (
+    Refusal,
+    explain_missing_mechanism,
+    explain_refused_token,
+    is_about_token,
+    parse_refusal,
+)
 from entrypoint.errors import quote_value
 from entrypoint.system.sasl import SaslClient, SaslError, list_installed
 
@@ -108,7 +114,7 @@ def _exchange(
             refusal = parse_refusal(conversation.clean(challenge.decode("utf-8", "replace")))
         reply = conversation.ask("auth", base64.b64encode(client.answer(challenge)))
     if reply.code != 235:
-        if login.has_token and reply.code >= 500:
+        if login.has_token and is_about_token(refusal, reply.code):
             raise explain_refused_token(refusal, str(reply))
         words_of_postfix = f"SASL authentication failed; server {conversation.place} said: {reply}"
         raise break_as_postfix("auth", words_of_postfix, quote_value(str(reply)))

@@ -37,6 +37,11 @@ def parse_refusal(text: str) -> Refusal:
     )
 
 
+def is_about_token(refusal: Refusal, code: int) -> bool:
+    """Return whether the last reply is a judgement on the token: 500 to 504 are about the command (RFC 5321 4.2.3)."""
+    return code >= 500 and (refusal != Refusal() or 530 <= code <= 539)
+
+
 def explain_refused_token(refusal: Refusal, reply: str) -> Broken:
     """Return what it means that a token is refused; `reply` is the server's last, which ends the login."""
     wanted = f" for the scope {quote_value(refusal.scope)}" if refusal.scope else ""

@@ -7,7 +7,13 @@ import base64
 import pytest
 
 from entrypoint.diagnosis.judgement import hide_secrets, list_forms
-from entrypoint.diagnosis.tokens import Refusal, explain_missing_mechanism, explain_refused_token, parse_refusal
+from entrypoint.diagnosis.tokens import (
+    Refusal,
+    explain_missing_mechanism,
+    explain_refused_token,
+    is_about_token,
+    parse_refusal,
+)
 
 GOOGLE = '{"status":"400","schemes":"Bearer","scope":"https://mail.google.com/"}'
 TOKEN = "ya29.a0-secret"
@@ -51,6 +57,24 @@ def test_refused_token_is_explained(refusal: Refusal, detail: str, remedy: str) 
     assert (step.name, step.is_ok) == ("auth", False)
     assert detail in step.detail
     assert remedy in step.remedy
+
+
+@pytest.mark.parametrize(
+    ("refusal", "code", "is_so"),
+    [
+        (Refusal(), 535, True),
+        (Refusal(), 534, True),
+        (parse_refusal(GOOGLE), 535, True),
+        (parse_refusal(GOOGLE), 554, True),
+        (parse_refusal(GOOGLE), 454, False),
+        (Refusal(), 500, False),
+        (Refusal(), 504, False),
+        (Refusal(), 421, False),
+    ],
+)
+def test_reply_about_the_command_is_no_judgement_on_the_token(refusal: Refusal, code: int, is_so: bool) -> None:
+    """A new token would be the wrong remedy for "500 Line too long", and for a server that is busy."""
+    assert is_about_token(refusal, code) is is_so
 
 
 @pytest.mark.parametrize(
