@@ -88,7 +88,8 @@ ROWS: Final[tuple[tuple[str, str, str, str], ...]] = (
      "Check SMTP_SASL_MECHANISM_FILTER; an upstream that takes only access tokens needs RELAYHOST_AUTH=xoauth2"),
     (r"SASL authentication failed; .*said: 535",
      "auth", "the upstream refuses the user name or the password",
-     "Check RELAYHOST_USERNAME and RELAYHOST_PASSWORD; many providers want a password made for applications"),
+     "Check RELAYHOST_USERNAME and RELAYHOST_PASSWORD; many providers want a password made for applications, and an "
+     "access token lasts about an hour"),
     (r"SASL authentication failed; .*said: 534",
      "auth", "the upstream wants another kind of login for this account",
      "Make a password for applications there, or allow SMTP AUTH for the account"),
