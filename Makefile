@@ -23,7 +23,7 @@ lint: .venv/ready ## ruff, mypy, hadolint, shellcheck, yamllint
 	@.venv/bin/ruff format --check --quiet .
 	@.venv/bin/mypy
 	@.venv/bin/hadolint Dockerfile tests/peers/Dockerfile bench/*/Dockerfile
-	@.venv/bin/shellcheck scripts/* authrelay .ci/run $$(git ls-files 'tests/peers/*/start')
+	@.venv/bin/shellcheck scripts/* plugin/build authrelay .ci/run $$(git ls-files 'tests/peers/*/start')
 	@.venv/bin/yamllint --strict compose monitoring
 	@echo 'lint: all clean'
 

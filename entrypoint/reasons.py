@@ -102,7 +102,7 @@ ROWS: Final[tuple[tuple[str, str, str, str], ...]] = (
      "The log says why; check POSTFIX_smtp_tls_policy_maps and the other POSTFIX_smtp_tls_ parameters"),
     (r"no mechanism available|No worthy mechs|offered no compatible authentication mechanisms",
      "mechanisms", "the upstream offers no login mechanism that this relay has or may use",
-     "Check SMTP_SASL_MECHANISM_FILTER; an upstream that accepts only XOAUTH2 needs another kind of login"),
+     "Check SMTP_SASL_MECHANISM_FILTER; an upstream that takes only access tokens needs RELAYHOST_AUTH=xoauth2"),
     (r"said: 5.*(5\.7\.139|5\.7\.30\b|SmtpClientAuthentication is disabled|[Bb]asic authentication is)",
      "auth", "the upstream does not let this account log in with a password, whether it is right or not",
      "Its administrator must allow it: for Microsoft 365 'Authenticated SMTP' of the mailbox, which policies may "
@@ -116,7 +116,8 @@ ROWS: Final[tuple[tuple[str, str, str, str], ...]] = (
     (r"SASL authentication failed; .*said: [45].*" + _USED_UP, "auth", _ALLOWANCE, _WAIT),
     (r"SASL authentication failed; .*said: (535|4\d\d[ -]4\.7\.8)",
      "auth", "the upstream refuses the user name or the password",
-     "Check RELAYHOST_USERNAME and RELAYHOST_PASSWORD; many providers want a password made for applications"),
+     "Check RELAYHOST_USERNAME and RELAYHOST_PASSWORD; many providers want a password made for applications, and an "
+     "access token lasts about an hour"),
     (r"SASL authentication failed; .*said: 534",
      "auth", "the upstream wants another kind of login for this account",
      "Make a password for applications there, or allow SMTP AUTH for the account"),

@@ -40,7 +40,7 @@ def describe_relay(settings: Settings, plan: Plan) -> str:
             "implicit TLS" if nexthop.uses_implicit_tls else "STARTTLS",
             f"level {settings.find_tls_level(upstream).value}",
             *(f"{name}={value}" for name, value in (rule.attributes if rule else ())),
-            f"login as {login[0]} with a password (hidden)" if login else "no login",
+            f"login as {login[0]} with {_name_secret(upstream)} (hidden)" if login else "no login",
         ]
         rows.append((labels.get(upstream.setting, "upstream"), f"{nexthop}, {', '.join(words)}"))
     # In the order in which Postfix looks.
@@ -69,6 +69,10 @@ def describe_relay(settings: Settings, plan: Plan) -> str:
     rows += [("master.cf", str(entry)) for entry in settings.master_entries]
     rows += [("table", f"{table.type or 'file'}:{table.path}") for table in settings.own_tables]
     return "".join(f"{label + ':':<20}{text}\n" for label, text in rows)
+
+
+def _name_secret(upstream: Upstream) -> str:
+    return f"an access token by {upstream.auth.upper()}" if upstream.has_token else "a password"
 
 
 def _describe_target(target: Upstream | str) -> str:

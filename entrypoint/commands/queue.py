@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from entrypoint import paths
-from entrypoint.diagnosis.judgement import hide_secrets
+from entrypoint.diagnosis.judgement import hide_secrets, list_forms
 from entrypoint.errors import quote_value
 from entrypoint.reasons import explain, find_host
 from entrypoint.system.files import read_text
@@ -143,8 +143,8 @@ class _Login:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """The password, and what PLAIN sends."""
-        return self.password, f"\0{self.username}\0{self.password}"
+        """What must never be shown."""
+        return list_forms(self.username, self.password)
 
 
 def _load_logins() -> tuple[_Login, ...]:

@@ -15,6 +15,7 @@ from entrypoint.command_line import Parser, parse_seconds
 from entrypoint.config.environment import read_settings
 from entrypoint.config.settings import Settings
 from entrypoint.config.upstreams import Upstream
+from entrypoint.diagnosis.judgement import list_forms
 from entrypoint.diagnosis.narration import Facts, Outcome, Step, hide, judge, make_json, render_step, tell_event
 from entrypoint.diagnosis.pursuit import Pursuit
 from entrypoint.diagnosis.trace import Trace
@@ -156,10 +157,7 @@ def _find_facts(settings: Settings, values: dict[str, str]) -> Facts:
     return Facts(
         tls_level=find_level(main),
         others=others,
-        # The password, and the one message in which PLAIN carries it.
-        secrets=tuple(
-            form for username, password in logins for form in (f"\0{username}\0{password}", password) if password
-        ),
+        secrets=tuple(form for username, password in logins for form in list_forms(username, password) if password),
     )
 
 

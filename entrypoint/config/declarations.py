@@ -39,6 +39,7 @@ from entrypoint.config.tls import (
     parse_policy_table,
 )
 from entrypoint.config.upstreams import (
+    AUTHS,
     MOST_RECIPIENTS,
     Upstream,
     parse_upstreams,
@@ -109,8 +110,8 @@ class Declared:
         parse_password, "Its password; better as RELAYHOST_PASSWORD_FILE.", group=UPSTREAM, is_secret=True
     )
     relayhost_auth: str | None = optional(
-        parse_choice("password", "none"),
-        "How to log in: password, or none.",
+        parse_choice(*AUTHS),
+        "How to log in: password; xoauth2 or oauthbearer, in which an access token stands for the password; or none.",
         group=UPSTREAM,
         default_help="password when there are credentials",
     )
@@ -118,7 +119,7 @@ class Declared:
         parse_list(parse_mechanism),
         "The SASL mechanisms that may be used, for example `plain, login` or `!plain`.",
         group=UPSTREAM,
-        default_help="every mechanism that is installed",
+        default_help="every mechanism that is installed and takes a password",
         parameter="smtp_sasl_mechanism_filter",
     )
     relayhost_tls: TlsLevel = defaulted(

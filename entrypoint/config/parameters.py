@@ -27,6 +27,7 @@ _OWNED: Final = {
          "multi_instance_wrapper"),
         "one container runs one Postfix",
     ),
+    "smtp_sasl_mechanism_filter": "a password could be sent as an access token; SMTP_SASL_MECHANISM_FILTER is for that",
 }  # fmt: skip
 """Parameters that the image itself depends on, and why."""
 

@@ -12,7 +12,7 @@ from entrypoint.config.master import INET, MasterEntry
 from entrypoint.config.nexthop import Nexthop
 from entrypoint.config.routes import Route
 from entrypoint.config.tls import TlsLevel, TlsRule
-from entrypoint.config.upstreams import MAIN_SERVICE, Upstream, find_upstream, name_service
+from entrypoint.config.upstreams import MAIN_SERVICE, PASSWORD, Upstream, find_upstream, name_service
 
 
 class Settings(Declared):
@@ -41,6 +41,7 @@ class Settings(Declared):
             nexthop=self.relayhost_nexthop,
             username=None if self.relayhost_auth == "none" else self.relayhost_username,
             password=None if self.relayhost_auth == "none" else self.relayhost_password,
+            auth=self.relayhost_auth or PASSWORD,
             tls=self.relayhost_tls,
             cleartext_auth=self.relayhost_cleartext_auth,
             ca=self.relayhost_ca,
@@ -73,7 +74,10 @@ class Settings(Declared):
         return tuple(known)
 
     def _make_upstream(self, setting: str, nexthop: Nexthop, route: Route) -> Upstream:
-        """Return the upstream that a line names: its account, and otherwise what RELAYHOST has."""
+        """Return the upstream that a line names: its account, and otherwise what RELAYHOST has.
+
+        What stands in a line is a password, also where RELAYHOST has a token.
+        """
         main = self.main_upstreams[0]
         return replace(
             main,
@@ -82,6 +86,8 @@ class Settings(Declared):
             nexthop=nexthop,
             username=route.username,
             password=route.password,
+            auth=PASSWORD,
+            mechanisms=None if main.has_token else main.mechanisms,
             concurrency=None,
             rate_delay=None,
             recipient_limit=None,

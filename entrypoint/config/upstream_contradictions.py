@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from entrypoint.config.settings import Settings
 from entrypoint.config.tls import TlsLevel
-from entrypoint.config.upstreams import Upstream, find_upstream
+from entrypoint.config.upstreams import TOKEN_AUTHS, Upstream, find_upstream
 from entrypoint.config.web_url import hide_query
 from entrypoint.errors import Problem
 
@@ -14,6 +14,11 @@ from entrypoint.errors import Problem
 def check_upstreams(settings: Settings) -> Iterator[Problem]:
     """Yield every problem."""
     yield from _check_credentials(settings)
+    yield from _check_cleartext(settings)
+    for upstream in settings.every_upstream:
+        yield from _check_token(upstream)
+        if upstream.setting == "RELAYHOST" or upstream.is_named:
+            yield from _check_mechanisms(upstream)
     yield from _check_nexthops(settings)
     yield from _check_routes(settings)
     yield from _check_tls(settings)
@@ -39,13 +44,13 @@ def _check_credentials(settings: Settings) -> Iterator[Problem]:
                 remedy=f"Set {prefix}_USERNAME=user@example.com as well, or neither",
             )
     if (
-        settings.relayhost_auth == "password"
+        settings.relayhost_auth not in (None, "none")
         and settings.relayhost_username is None
         and settings.relayhost_password is None
     ):
         yield Problem(
             setting="RELAYHOST_AUTH",
-            value="password",
+            value=settings.relayhost_auth,
             what="there are no credentials to log in with",
             remedy="Set RELAYHOST_USERNAME and RELAYHOST_PASSWORD_FILE, or RELAYHOST_AUTH=none",
         )
@@ -64,6 +69,56 @@ def _check_credentials(settings: Settings) -> Iterator[Problem]:
             what="there is no FALLBACK_RELAYHOST to log in to",
             remedy="Set FALLBACK_RELAYHOST=[smtp2.example.com]:587, or remove its credentials",
         )
+
+
+def _check_token(upstream: Upstream) -> Iterator[Problem]:
+    """Refuse what no server could take for a token: most likely it is a password, which must not be sent as one."""
+    if not upstream.has_token or upstream.password is None:
+        return
+    token = upstream.password.reveal()
+    if not token.isascii() or not token.isprintable() or " " in token:
+        setting, key = _name_key(upstream, "password", f"{upstream.setting}_PASSWORD")
+        yield Problem(
+            setting=setting,
+            what=f"{key}it is no access token: those have no blanks and nothing that is not ASCII (RFC 6750)",
+            remedy=f"Give the token that is sent as 'Bearer', or set {_name_auth(upstream)}=password",
+        )
+
+
+def _check_mechanisms(upstream: Upstream) -> Iterator[Problem]:
+    """Refuse a filter that would have a password sent as a token, or a token as a password."""
+    given, auth = upstream.mechanisms or (), _name_auth(upstream)
+    setting, key = _name_key(upstream, "mechanisms", "SMTP_SASL_MECHANISM_FILTER")
+    value = None if key else ", ".join(given)
+    wanted = [name for name in given if not name.startswith("!")]
+    if upstream.has_token and (f"!{upstream.auth}" in given or any(name != upstream.auth for name in wanted)):
+        yield Problem(
+            setting=setting,
+            value=value,
+            what=f"{key}{auth}={upstream.auth} logs in by that mechanism alone; another would take the access token "
+            "for a password",
+            remedy=f"Remove it, or write {upstream.auth}",
+        )
+    named = next((name for name in wanted if name in TOKEN_AUTHS), None)
+    if not upstream.has_token and named:
+        yield Problem(
+            setting=setting,
+            value=value,
+            what=f"{key}by {named} a password would be sent as an access token",
+            remedy=f"Remove {named}; or, if it is an access token, set {auth}={named}",
+        )
+
+
+def _name_key(upstream: Upstream, key: str, setting: str) -> tuple[str, str]:
+    """Return the setting, and what leads to the key in it where the upstream is one of UPSTREAMS."""
+    return ("UPSTREAMS", f"{upstream.setting.split()[1]} {key}: ") if upstream.is_named else (setting, "")
+
+
+def _name_auth(upstream: Upstream) -> str:
+    return "auth" if upstream.is_named else "RELAYHOST_AUTH"
+
+
+def _check_cleartext(settings: Settings) -> Iterator[Problem]:
     for upstream in settings.every_upstream:
         level, nexthop = settings.find_tls_level(upstream), upstream.nexthop
         if upstream.credentials is None or upstream.cleartext_auth or not level.may_send_in_the_clear:

@@ -26,6 +26,7 @@ from entrypoint.config.tls import TlsLevel, parse_fingerprint, parse_level
 from entrypoint.config.values import (
     join_or,
     parse_boolean,
+    parse_choice,
     parse_duration_seconds,
     parse_integer,
     parse_list,
@@ -36,6 +37,10 @@ from entrypoint.config.values import (
 
 MAIN_SERVICE: Final = "smtp"
 """The service of RELAYHOST and FALLBACK_RELAYHOST; another's is `smtp-NAME` (master(5))."""
+PASSWORD: Final = "password"  # noqa: S105 - a word
+TOKEN_AUTHS: Final = ("xoauth2", "oauthbearer")
+"""The mechanisms in which the password is an access token, and which a real password must never be given to."""
+AUTHS: Final = (PASSWORD, *TOKEN_AUTHS, "none")
 MOST_RECIPIENTS: Final = 1000
 """Of one message; postconf(5) default_destination_recipient_limit is 50."""
 _NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
@@ -53,6 +58,8 @@ class Upstream:
     nexthop: Nexthop
     username: str | None = None
     password: Secret | None = None
+    auth: str = PASSWORD
+    """One of AUTHS."""
     tls: TlsLevel = TlsLevel.SECURE
     """Where TLS_POLICY_TABLE has no line for it."""
     cleartext_auth: bool = False
@@ -84,16 +91,22 @@ class Upstream:
 
     @property
     def credentials(self) -> tuple[str, Secret] | None:
-        """User name and password, if there is a login."""
+        """User name and password, or access token, if there is a login."""
         if self.username is None or self.password is None:
             return None
         return self.username, self.password
+
+    @property
+    def has_token(self) -> bool:
+        """Whether its password is an access token."""
+        return self.auth in TOKEN_AUTHS
 
 
 _KEYS: Final[Mapping[str, Callable[[str], Any]]] = {
     "nexthop": parse_nexthop,
     "username": parse_username,
     "password": parse_password,
+    "auth": parse_choice(*AUTHS),
     "tls": parse_level,
     "cleartext_auth": parse_boolean,
     "ca": parse_authorities_text,
@@ -171,6 +184,11 @@ def _check_upstream(given: Mapping[str, Any]) -> None:
         for has, lacks in ((one, other), (other, one)):
             if has in given and lacks not in given:
                 raise InvalidValue(f"there is {has} but no {lacks}", f"Write {lacks} as well, or neither")
+    auth = given.get("auth")
+    if auth == "none" and "username" in given:
+        raise InvalidValue('auth = "none" never uses username', "Remove username and password, or auth")
+    if auth not in (None, "none") and "username" not in given:
+        raise InvalidValue(f'auth = "{auth}" and there is no username', "Write username and password as well")
     if "client_cert" in given and not has_same_key(given["client_cert"], given["client_key"]):
         raise InvalidValue("client_key is not the key of client_cert", "Give the pair that belongs together")
     level = given.get("tls", TlsLevel.SECURE)

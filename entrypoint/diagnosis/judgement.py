@@ -179,6 +179,17 @@ def _is_let_through(name: str, words: Sequence[str]) -> bool:
     return False
 
 
+def list_forms(username: str, password: str) -> tuple[str, ...]:
+    """Return what of a login must never be shown: the password or token, and each message that carries it whole."""
+    return (
+        f"\0{username}\0{password}",
+        f"user={username}\1auth=Bearer {password}\1\1",
+        f"n,a={username.replace('=', '=3D').replace(',', '=2C')},\1auth=Bearer {password}\1\1",
+        # The last: in base64 it may be a part of another.
+        password,
+    )
+
+
 def hide_secrets(text: str, secrets: Iterable[str]) -> str:
     """Return a text without the secrets, in the clear or in base64, which a server may echo."""
     for secret in secrets:

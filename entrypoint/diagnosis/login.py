@@ -7,9 +7,17 @@ import binascii
 import re
 from dataclasses import dataclass
 
+from entrypoint.config.upstreams import TOKEN_AUTHS
 from entrypoint.diagnosis.conversation import Conversation
-from entrypoint.diagnosis.judgement import filter_mechanisms, find_offers
+from entrypoint.diagnosis.judgement import filter_mechanisms, find_offers, list_forms
 from entrypoint.diagnosis.steps import Broken, break_as_postfix
+from entrypoint.diagnosis.tokens import (
+    Refusal,
+    explain_missing_mechanism,
+    explain_refused_token,
+    is_about_token,
+    parse_refusal,
+)
 from entrypoint.errors import quote_value
 from entrypoint.system.sasl import SaslClient, SaslError, list_installed
 
@@ -23,6 +31,9 @@ class Login:
 
     username: str
     password: str
+    """Or the access token, for the mechanisms that have one."""
+    auth: str
+    """One of AUTHS."""
     options: tuple[str, ...]
     options_inside_tls: tuple[str, ...]
     mechanism_filter: str
@@ -32,8 +43,13 @@ class Login:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What must never be shown: the password, and the one message in which PLAIN carries it."""
-        return self.password, f"\0{self.username}\0{self.password}"
+        """What must never be shown."""
+        return list_forms(self.username, self.password)
+
+    @property
+    def has_token(self) -> bool:
+        """Whether the password is an access token."""
+        return self.auth in TOKEN_AUTHS
 
 
 def log_in(conversation: Conversation, login: Login | None, offers: tuple[str, ...]) -> None:
@@ -66,10 +82,10 @@ def log_in(conversation: Conversation, login: Login | None, offers: tuple[str, .
         )
         mechanism, first = client.start(allowed)
         conversation.tell("mechanisms", f"{mechanism}, chosen of {', '.join(map(quote_value, offered))}")
-        _exchange(conversation, client, mechanism, first)
+        _exchange(conversation, client, login, mechanism, first)
         conversation.tell("auth", f"logged in as {show_login(login.username)} by {mechanism}")
     except SaslError as error:
-        raise _explain(error, offered, allowed, options) from error
+        raise _explain(error, login, offered, allowed, options) from error
     finally:
         if client:
             client.close()
@@ -81,9 +97,12 @@ def show_login(name: str) -> str:
     return f"<{shown}>" if re.fullmatch(r"[^\s<>\"\\]+", shown) else '<"' + re.sub(r'(["\\])', r"\\\1", shown) + '">'
 
 
-def _exchange(conversation: Conversation, client: SaslClient, mechanism: str, first: bytes | None) -> None:
+def _exchange(
+    conversation: Conversation, client: SaslClient, login: Login, mechanism: str, first: bytes | None
+) -> None:
     words = [b"AUTH", mechanism.encode(), *([base64.b64encode(first)] if first else [])]
     reply = conversation.ask("auth", b" ".join(words))
+    refusal = Refusal()
     for _ in range(_MOST_ROUNDS):
         if reply.code != 334:
             break
@@ -91,19 +110,29 @@ def _exchange(conversation: Conversation, client: SaslClient, mechanism: str, fi
             challenge = base64.b64decode(reply.lines[0])
         except (binascii.Error, ValueError) as error:
             raise SaslError("the upstream's challenge is not base64") from error
+        if login.has_token and challenge:
+            refusal = parse_refusal(conversation.clean(challenge.decode("utf-8", "replace")))
         reply = conversation.ask("auth", base64.b64encode(client.answer(challenge)))
     if reply.code != 235:
+        if login.has_token and is_about_token(refusal, reply.code):
+            raise explain_refused_token(refusal, str(reply))
         words_of_postfix = f"SASL authentication failed; server {conversation.place} said: {reply}"
         raise break_as_postfix("auth", words_of_postfix, quote_value(str(reply)))
 
 
-def _explain(error: SaslError, offered: tuple[str, ...], allowed: tuple[str, ...], options: tuple[str, ...]) -> Broken:
+def _explain(
+    error: SaslError, login: Login, offered: tuple[str, ...], allowed: tuple[str, ...], options: tuple[str, ...]
+) -> Broken:
     if not error.has_no_mechanism:
         return Broken("auth", f"the login cannot go on: {error}", "Check RELAYHOST_USERNAME and RELAYHOST_PASSWORD")
     installed = list_installed()
-    usable = [name for name in offered if name in installed and name != "ANONYMOUS"]
+    known = [name for name in offered if name in installed and name != "ANONYMOUS"]
+    fitting = {login.auth.upper()} if login.has_token else set(known) - {name.upper() for name in TOKEN_AUTHS}
+    usable = [name for name in known if name in fitting]
     shown = ", ".join(map(quote_value, offered)) or "none"
     detail = f"offered: {shown}; installed: {', '.join(installed)}"
+    if known and not usable:
+        return explain_missing_mechanism(login.auth, known, detail)
     if usable and not set(usable) & set(allowed):
         return Broken(
             "mechanisms",

@@ -182,6 +182,7 @@ class _Planner:
         return Login(
             username=credentials[0],
             password=credentials[1].reveal(),
+            auth=self._upstream.auth,
             options=_split(values["smtp_sasl_security_options"]),
             options_inside_tls=_split(values["smtp_sasl_tls_security_options"]),
             mechanism_filter=values["smtp_sasl_mechanism_filter"],

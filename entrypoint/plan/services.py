@@ -9,7 +9,7 @@ from typing import Final
 from entrypoint import paths
 from entrypoint.config.settings import Settings
 from entrypoint.config.tls import TlsLevel
-from entrypoint.config.upstreams import MAIN_SERVICE, Upstream
+from entrypoint.config.upstreams import MAIN_SERVICE, TOKEN_AUTHS, Upstream
 from entrypoint.plan.capacity import choose_first_deliveries, choose_process_limit
 
 TLS_PROXY: Final = "tlsproxy"
@@ -115,7 +115,7 @@ def _make_service(settings: Settings, upstreams: tuple[Upstream, ...], *, has_cl
         "smtp_sasl_password_maps": f"lmdb:{find_password_table(first)}" if has_login else "",
         # Both are in main.cf only where RELAYHOST has a login.
         "smtp_sasl_security_options": "noanonymous" if has_login and first.cleartext_auth else _NO_CLEARTEXT,
-        "smtp_sasl_mechanism_filter": ", ".join(_complete_filter(first.mechanisms or ())) if has_login else "",
+        "smtp_sasl_mechanism_filter": ", ".join(_make_filter(first)),
     }
     return Service(upstreams=upstreams, parameters=parameters, limits=_find_limits(first))
 
@@ -131,8 +131,16 @@ def _find_limits(upstream: Upstream) -> dict[str, str]:
     return {name: "" if value is None else str(value) for name, value in limits.items()}
 
 
-def _complete_filter(mechanisms: tuple[str, ...]) -> tuple[str, ...]:
-    """Return a filter that means what it says: Postfix lets nothing through that no pattern names, so that a list of
-    refusals alone needs the rest named at its end (postconf(5) smtp_sasl_mechanism_filter)."""
-    refuses_only = bool(mechanisms) and all(name.startswith("!") for name in mechanisms)
-    return (*mechanisms, "static:all") if refuses_only else mechanisms
+def _make_filter(upstream: Upstream) -> tuple[str, ...]:
+    """Return the filter that keeps a password from being sent as an access token, and a token as a password.
+
+    Without it libsasl2 takes whatever the server offers. What the user wants (SMTP_SASL_MECHANISM_FILTER) cannot
+    contradict it by now. Postfix lets nothing through that no pattern names, so that a list of refusals alone needs the
+    rest named at its end (postconf(5) smtp_sasl_mechanism_filter).
+    """
+    if upstream.has_token:
+        return (upstream.auth,)
+    mechanisms = upstream.mechanisms or ()
+    if any(not name.startswith("!") for name in mechanisms):
+        return mechanisms
+    return tuple(dict.fromkeys((*(f"!{name}" for name in TOKEN_AUTHS), *mechanisms, "static:all")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import smtplib
 import socket
@@ -248,6 +249,39 @@ def test_mock_offers_auth_where_wanted(upstream: Upstream, offer: str, before: b
             with pytest.raises(smtplib.SMTPAuthenticationError, match="535"):
                 smtp.login(LOGIN, "wrong")
     assert all(not login.is_accepted for login in upstream.sessions()[0].logins)
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "message", "end"),
+    [
+        ("XOAUTH2", b"user=relay@example.test\1auth=Bearer %s\1\1", ""),
+        ("OAUTHBEARER", b"n,a=relay@example.test,\1auth=Bearer %s\1\1", "AQ=="),
+    ],
+)
+def test_mock_takes_tokens_as_tokens_only(upstream: Upstream, mechanism: str, message: bytes, end: str) -> None:
+    """A mock that took a password for a token, or any answer to a refusal, would hide just what is looked for."""
+    upstream.behave(mechanisms=("PLAIN", mechanism))
+    upstream.set_tokens({LOGIN: "ya29.good-token=="})
+
+    def attempt(token: bytes, answer: str) -> list[int]:
+        with contextlib.closing(_Smtp(upstream)) as smtp:
+            smtp.starttls(context=make_context(upstream))
+            smtp.ehlo()
+            codes = [smtp.docmd("AUTH", f"{mechanism} {base64.b64encode(message % token).decode()}")[0]]
+            if codes == [334]:
+                codes.append(smtp.docmd(answer)[0])
+            return codes
+
+    assert attempt(b"ya29.good-token==", end) == [235]
+    assert attempt(b"ended", end) == [334, 535]
+    assert attempt(PASSWORD.encode(), end) == [334, 535]
+    assert attempt(b"ended", "AA==") == [334, 501]
+    assert attempt(b"ended\1more", end) == [501]
+    assert upstream.sessions()[0].logins[0].password == b"ya29.good-token=="
+    with contextlib.closing(_Smtp(upstream)) as smtp:
+        smtp.starttls(context=make_context(upstream))
+        with pytest.raises(smtplib.SMTPAuthenticationError, match="535"):
+            smtp.login(LOGIN, "ya29.good-token==")
 
 
 def test_mock_knows_whether_the_final_reply_was_sent(upstream: Upstream) -> None:

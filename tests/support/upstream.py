@@ -8,6 +8,7 @@ import dataclasses
 import http.client
 import io
 import json
+import os
 import tarfile
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,10 +17,12 @@ from tests.support.authorities import Authority, Chain
 from tests.support.engine import Container, Engine, File, Network
 from tests.support.wait import WaitError, wait_until
 
-MOCK_IMAGE = "authrelay-peer-mock:dev"
-POSTFIX_IMAGE = "authrelay-peer-postfix:dev"
-EXIM_IMAGE = "authrelay-peer-exim:dev"
-SERVERS_IMAGE = "authrelay-peer-servers:dev"
+# AUTHRELAY_PEERS: another tag than scripts/peers gives by itself, for a second working copy on one machine.
+_TAG = os.environ.get("AUTHRELAY_PEERS", "dev")
+MOCK_IMAGE = f"authrelay-peer-mock:{_TAG}"
+POSTFIX_IMAGE = f"authrelay-peer-postfix:{_TAG}"
+EXIM_IMAGE = f"authrelay-peer-exim:{_TAG}"
+SERVERS_IMAGE = f"authrelay-peer-servers:{_TAG}"
 
 HOSTNAME = "mail.example.test"
 ACCOUNTS = {"relay@example.test": "secret"}
@@ -66,6 +69,7 @@ class Login:
 
     mechanism: str
     identity: str
+    # An access token, where the mechanism is XOAUTH2 or OAUTHBEARER.
     password: bytes
     is_inside_tls: bool
     is_accepted: bool
@@ -203,8 +207,9 @@ class Upstream:
         self._post("/behaviour", {})
 
     def reset(self) -> None:
-        """Be as new: good, no records, first accounts and certificate, no client certificate asked for."""
+        """Be as new: good, no records, no tokens, first accounts and certificate, no client certificate asked for."""
         self.set_accounts(self.accounts)
+        self.set_tokens({})
         self.serve(self.good_chain)
         self.accept_client_certificate()
         self._post("/reset", None)
@@ -212,6 +217,13 @@ class Upstream:
     def set_accounts(self, accounts: Mapping[str, str]) -> None:
         """Replace the accounts, for now. Several passwords of one account are separated by line feeds."""
         self._post("/accounts", dict(accounts))
+
+    def set_tokens(self, tokens: Mapping[str, str]) -> None:
+        """Replace the access tokens by account, of which there are none at first. Several are separated by line feeds.
+
+        They count for XOAUTH2 and OAUTHBEARER alone, and passwords for PLAIN and LOGIN.
+        """
+        self._post("/tokens", dict(tokens))
 
     def serve(self, chain: Chain) -> None:
         """Show this certificate from the next handshake on."""
@@ -367,6 +379,7 @@ class RealPostfix(_RealUpstream):
         mechanisms: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
         chain: Chain | None = None,
+        files: Mapping[str, File] | None = None,
     ) -> None:
         wanted = {"MECH_LIST": " ".join(mechanisms)} if mechanisms else {}
         super().__init__(
@@ -377,6 +390,7 @@ class RealPostfix(_RealUpstream):
             accounts=accounts,
             env={**wanted, **(env or {})},
             chain=chain,
+            files=files,
         )
 
 

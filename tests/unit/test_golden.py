@@ -141,6 +141,18 @@ CASES: Final[Mapping[str, tuple[Mapping[str, str], Facts]]] = {
         },
         FACTS,
     ),
+    "access-token": (
+        {
+            "RELAYHOST": "smtp.example.com:587",
+            "RELAYHOST_AUTH": "xoauth2",
+            "UPSTREAMS": '[bulk]\nnexthop = "[smtp.bulk.example]:587"\nusername = "a,b"\npassword = "ya29.x/y+z=="\n'
+            'auth = "oauthbearer"\nsenders = ["@bulk.example"]\n',
+            "SENDER_RELAY_TABLE": "@word.example [smtp.word.example]:587 word pass\n",
+            "RELAYHOST_USERNAME": "user@example.com",
+            "RELAYHOST_PASSWORD": "ya29.a0-token",
+        },
+        FACTS,
+    ),
     "several-upstreams": (
         {
             "RELAYHOST": "smtp.example.com:587",

@@ -323,7 +323,7 @@ CASES: Final = (
         {"UPSTREAMS": '[bulk]\nnexthop = "[smtp.bulk.example]:587"\nlogin = "x"'},
         (
             (
-                "UPSTREAMS: [bulk] login: there is no such key. Write nexthop, username, password, tls, "
+                "UPSTREAMS: [bulk] login: there is no such key. Write nexthop, username, password, auth, tls, "
                 "cleartext_auth, ca, fingerprint, client_cert, client_key, mechanisms, concurrency, rate_delay, "
                 "recipient_limit, senders or domains."
             ),
@@ -742,7 +742,99 @@ CASES: Final = (
     Case(
         "auth_word",
         {"RELAYHOST_AUTH": "kerberos"},
-        (("RELAYHOST_AUTH=kerberos: it is not one of the words that this setting knows. Write password or none."),),
+        (
+            (
+                "RELAYHOST_AUTH=kerberos: it is not one of the words that this setting knows. Write password, xoauth2, "
+                "oauthbearer or none."
+            ),
+        ),
+    ),
+    Case(
+        "auth_token_without_credentials",
+        {"RELAYHOST_AUTH": "oauthbearer"},
+        (
+            (
+                "RELAYHOST_AUTH=oauthbearer: there are no credentials to log in with. Set RELAYHOST_USERNAME and "
+                "RELAYHOST_PASSWORD_FILE, or RELAYHOST_AUTH=none."
+            ),
+        ),
+    ),
+    Case(
+        "auth_token_that_is_a_password",
+        {**LOGIN, "RELAYHOST_PASSWORD": "my secret", "RELAYHOST_AUTH": "xoauth2"},
+        (
+            (
+                "RELAYHOST_PASSWORD: it is no access token: those have no blanks and nothing that is not ASCII "
+                "(RFC 6750). Give the token that is sent as 'Bearer', or set RELAYHOST_AUTH=password."
+            ),
+        ),
+    ),
+    Case(
+        "auth_token_with_other_mechanisms",
+        {**LOGIN, "RELAYHOST_AUTH": "xoauth2", "SMTP_SASL_MECHANISM_FILTER": "xoauth2, plain"},
+        (
+            (
+                "SMTP_SASL_MECHANISM_FILTER=xoauth2, plain: RELAYHOST_AUTH=xoauth2 logs in by that mechanism alone; "
+                "another would take the access token for a password. Remove it, or write xoauth2."
+            ),
+        ),
+    ),
+    Case(
+        "auth_token_with_its_mechanism_refused",
+        {**LOGIN, "RELAYHOST_AUTH": "oauthbearer", "SMTP_SASL_MECHANISM_FILTER": "!oauthbearer"},
+        (
+            (
+                "SMTP_SASL_MECHANISM_FILTER=!oauthbearer: RELAYHOST_AUTH=oauthbearer logs in by that mechanism alone; "
+                "another would take the access token for a password. Remove it, or write oauthbearer."
+            ),
+        ),
+    ),
+    Case(
+        "auth_password_with_a_token_mechanism",
+        {**LOGIN, "SMTP_SASL_MECHANISM_FILTER": "plain, xoauth2"},
+        (
+            (
+                "SMTP_SASL_MECHANISM_FILTER=plain, xoauth2: by xoauth2 a password would be sent as an access token. "
+                "Remove xoauth2; or, if it is an access token, set RELAYHOST_AUTH=xoauth2."
+            ),
+        ),
+    ),
+    Case(
+        "upstream_auth_with_a_token_that_is_a_password",
+        {
+            "UPSTREAMS": '[bulk]\nnexthop = "[smtp.bulk.example]:587"\nusername = "u"\npassword = "pässword"\n'
+            'auth = "xoauth2"\nmechanisms = ["login"]'
+        },
+        (
+            (
+                "UPSTREAMS: [bulk] mechanisms: auth=xoauth2 logs in by that mechanism alone; another would take "
+                "the access token for a password. Remove it, or write xoauth2."
+            ),
+            (
+                "UPSTREAMS: [bulk] password: it is no access token: those have no blanks and nothing that is not ASCII "
+                "(RFC 6750). Give the token that is sent as 'Bearer', or set auth=password."
+            ),
+        ),
+    ),
+    Case(
+        "upstream_auth_without_a_user",
+        {"UPSTREAMS": '[bulk]\nnexthop = "[smtp.bulk.example]:587"\nauth = "xoauth2"'},
+        (('UPSTREAMS: [bulk] auth = "xoauth2" and there is no username. Write username and password as well.'),),
+    ),
+    Case(
+        "upstream_auth_none_with_a_user",
+        {"UPSTREAMS": '[bulk]\nnexthop = "[smtp.bulk.example]:587"\nusername = "u"\npassword = "p"\nauth = "none"'},
+        (('UPSTREAMS: [bulk] auth = "none" never uses username. Remove username and password, or auth.'),),
+    ),
+    Case(
+        "parameter_owned_mechanisms",
+        {"POSTFIX_smtp_sasl_mechanism_filter": "xoauth2"},
+        (
+            (
+                "POSTFIX_smtp_sasl_mechanism_filter: it cannot be changed, because a password could be sent as an "
+                "access token; SMTP_SASL_MECHANISM_FILTER is for that. Remove it."
+            ),
+        ),
     ),
     Case(
         "auth_password_without_credentials",

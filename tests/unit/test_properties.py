@@ -159,7 +159,7 @@ SWITCHED: Final = frozenset(
     smtpd_sender_restrictions smtpd_recipient_restrictions smtpd_milters milter_default_action smtpd_milter_maps
     parent_domain_matches_subdomains smtp_tls_wrappermode smtp_tls_policy_maps smtp_tls_fingerprint_digest
     smtp_tls_fingerprint_cert_match smtp_tls_servername smtp_tls_chain_files smtp_sasl_password_maps
-    smtp_sasl_security_options smtp_sasl_tls_security_options smtp_sasl_mechanism_filter
+    smtp_sasl_security_options smtp_sasl_tls_security_options
     sender_canonical_maps sender_canonical_classes message_drop_headers remote_header_rewrite_domain header_checks
     mime_header_checks nested_header_checks masquerade_domains masquerade_classes virtual_alias_maps
     virtual_alias_domains

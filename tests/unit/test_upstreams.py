@@ -379,3 +379,46 @@ def test_settings_are_read_once() -> None:
     settings: Settings = read(ENVIRON)[0]
     assert settings.every_upstream is settings.every_upstream
     assert all(upstream in settings.every_upstream for _, upstream in settings.sender_routes)
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({}, "!xoauth2, !oauthbearer, static:all"),
+        ({"SMTP_SASL_MECHANISM_FILTER": "!plain"}, "!xoauth2, !oauthbearer, !plain, static:all"),
+        ({"SMTP_SASL_MECHANISM_FILTER": "!oauthbearer"}, "!xoauth2, !oauthbearer, static:all"),
+        ({"SMTP_SASL_MECHANISM_FILTER": "plain, login"}, "plain, login"),
+        ({"RELAYHOST_AUTH": "password"}, "!xoauth2, !oauthbearer, static:all"),
+        ({"RELAYHOST_AUTH": "xoauth2"}, "xoauth2"),
+        ({"RELAYHOST_AUTH": "xoauth2", "SMTP_SASL_MECHANISM_FILTER": "!plain"}, "xoauth2"),
+        ({"RELAYHOST_AUTH": "oauthbearer", "SMTP_SASL_MECHANISM_FILTER": "oauthbearer"}, "oauthbearer"),
+    ],
+)
+def test_no_filter_lets_a_password_be_sent_as_a_token(more: dict[str, str], expected: str) -> None:
+    """Without one libsasl2 takes what the server offers, and a server could offer anything."""
+    environ = {"RELAYHOST": "[smtp.example.com]:587", "RELAYHOST_USERNAME": "u", "RELAYHOST_PASSWORD": "p", **more}
+    assert read_main_cf(plan_for(environ))["smtp_sasl_mechanism_filter"] == expected
+
+
+def test_password_in_a_table_is_none_of_relayhosts_tokens() -> None:
+    """A line inherits from RELAYHOST how the server is checked; by its way to log in, the password would be a token."""
+    environ = {
+        "RELAYHOST": "[smtp.example.com]:587",
+        "RELAYHOST_AUTH": "xoauth2",
+        "RELAYHOST_USERNAME": "u",
+        "RELAYHOST_PASSWORD": "ya29.token",
+        "SMTP_SASL_MECHANISM_FILTER": "xoauth2",
+        "SENDER_RELAY_TABLE": "@word.example [smtp.word.example]:587 word pass",
+        "UPSTREAMS": '[bearer]\nnexthop = "[b.example]:25"\nusername = "u"\npassword = "t"\nauth = "oauthbearer"\n'
+        '[word]\nnexthop = "[w.example]:25"\nusername = "u"\npassword = "p"\n[open]\nnexthop = "o.example"\n'
+        'auth = "none"',
+    }
+    settings, _ = read(environ)
+    services = find_services(environ)
+    refusing = "!xoauth2, !oauthbearer, static:all"
+    assert read_main_cf(plan_for(environ))["smtp_sasl_mechanism_filter"] == "xoauth2"
+    assert services["smtp-bearer"]["smtp_sasl_mechanism_filter"] == "oauthbearer"
+    assert services["smtp-word"]["smtp_sasl_mechanism_filter"] == refusing
+    assert services["smtp-open"]["smtp_sasl_auth_enable"] == "no"
+    assert services[settings.every_upstream[-1].service]["smtp_sasl_mechanism_filter"] == refusing
+    assert [one.has_token for one in settings.every_upstream] == [True, True, False, False, False]

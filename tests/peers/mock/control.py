@@ -69,6 +69,8 @@ def _apply(state: State, path: str, value: Any) -> tuple[int, Any]:
         state.reset()
     elif path == "/accounts":
         state.accounts = {str(user): str(password) for user, password in value.items()}
+    elif path == "/tokens":
+        state.tokens = {str(user): str(token) for user, token in value.items()}
     elif path == "/chain":
         check_chain(value["chain_pem"], value["key_pem"])
         with state.lock:

@@ -16,6 +16,7 @@ class Login:
 
     mechanism: str
     identity: str
+    # An access token, where the mechanism has one.
     password: bytes
     is_inside_tls: bool
     is_accepted: bool = False

@@ -20,6 +20,7 @@ from typing import NoReturn
 from .record import Login, Message, Session
 from .state import State
 from .tls import make_context, parse_certificate
+from .tokens import BEARER_MECHANISMS, PARSERS, render_refusal
 
 MAX_MESSAGE_BYTES = 50 * 1024 * 1024
 _RECEIVE_BYTES = 1 << 18
@@ -251,19 +252,23 @@ class SmtpSession:
         self._transaction = None
 
     def _serve_auth(self, argument: str) -> None:
-        """PLAIN (RFC 4616) and LOGIN. A fault comes after the exchange: what was given is on record."""
+        """PLAIN (RFC 4616), LOGIN and the two with tokens. A fault comes after the exchange: what was given is on
+        record."""
         mechanism, _, initial = argument.partition(" ")
         mechanism = mechanism.upper()
         if not self._is_auth_offered():
             code = 502 if self._state.behaviour.auth_offered == "absent" else 538
             self._reply(code, "5.5.1 AUTH not available here")
             return
-        if mechanism not in self._state.behaviour.mechanisms or mechanism not in ("PLAIN", "LOGIN"):
+        known = ("PLAIN", "LOGIN", *BEARER_MECHANISMS)
+        if mechanism not in self._state.behaviour.mechanisms or mechanism not in known:
             self._reply(504, "5.5.4 Unknown mechanism")
             return
         try:
             if mechanism == "PLAIN":
                 _, identity, password = self._exchange(initial, "").split(b"\0")
+            elif mechanism in BEARER_MECHANISMS:
+                identity, password = PARSERS[mechanism](self._exchange(initial, ""))
             else:
                 identity = self._exchange(initial, "Username:")
                 password = self._exchange("", "Password:")
@@ -280,13 +285,27 @@ class SmtpSession:
         if self._follow_fault("auth", login.identity) is not None:
             return
         # Several passwords, one a line, while an old one is being replaced.
-        expected = self._state.accounts.get(login.identity)
+        has_token = mechanism in BEARER_MECHANISMS
+        expected = (self._state.tokens if has_token else self._state.accounts).get(login.identity)
         if expected is None or password not in expected.encode().split(b"\n"):
+            if has_token and not self._explain_refusal(mechanism):
+                return
             self._reply(535, "5.7.8 Authentication credentials invalid")
             return
         login.is_accepted = True
         self._is_authenticated_as = login.identity
         self._reply(235, "2.7.0 Authentication successful")
+
+    def _explain_refusal(self, mechanism: str) -> bool:
+        """Say as JSON why a token is refused (RFC 7628 section 3.2.2); False where the client does not answer so that
+        the exchange can end, which it must in just one way."""
+        self._reply(334, base64.b64encode(render_refusal(mechanism)).decode())
+        answer = self._read_line()
+        # RFC 7628 section 3.2.3: one byte, 1; Google's XOAUTH2: an empty line.
+        if answer == (b"" if mechanism == "XOAUTH2" else b"AQ=="):
+            return True
+        self._reply(501, "5.5.2 This is no answer to a refusal")
+        return False
 
     def _exchange(self, initial: str, challenge: str) -> bytes:
         """One client response: the initial one, or the answer to a challenge (RFC 4954)."""

@@ -26,6 +26,8 @@ class State:
         self.lock = threading.Lock()
         self.hostname = hostname
         self.accounts = accounts
+        # Access tokens by account; a password is none, and a token no password.
+        self.tokens: dict[str, str] = {}
         self.chain_pem = chain_pem
         self.key_pem = key_pem
         self.client_certificates_pem = ""
@@ -46,7 +48,7 @@ class State:
             self._fault_counts.clear()
 
     def reset(self) -> None:
-        """Forget the records and be good. Accounts and certificates stay."""
+        """Forget the records and be good. Accounts, tokens and certificates stay."""
         self.behave(Behaviour())
         with self.lock:
             self._sessions.clear()
