@@ -11,6 +11,8 @@ from entrypoint.config.upstreams import Upstream
 _MEBIBYTE: Final = 2**20
 _FIXED_BYTES: Final = 60 * _MEBIBYTE
 """The supervisor, the forwarder, the status service, qmgr(8) with a long queue, what else there is one of; some air."""
+_LOGIN_BYTES: Final = 24 * _MEBIBYTE
+"""The login service, and the one child in which a password is verified (`system.password_hashes`)."""
 _DELIVERY_BYTES: Final = 7 * _MEBIBYTE // 2
 """An smtp(8) in TLS that trusts the system's bundle."""
 _SESSION_BYTES: Final = 5 * _MEBIBYTE // 2
@@ -59,7 +61,7 @@ def choose_capacity(settings: Settings, memory_bytes: int | None) -> Capacity:
         return Capacity(sessions=_MOST_PROCESSES, sessions_of_one=_MOST_FOR_ONE)
     ports = len(settings.listen_ports)
     deliveries = _count_deliveries(settings)
-    needed = _FIXED_BYTES + _DELIVERY_BYTES * deliveries
+    needed = _FIXED_BYTES + _DELIVERY_BYTES * deliveries + (_LOGIN_BYTES if settings.smtpd_users_table else 0)
     fitting = (memory_bytes - needed) // (_SESSION_BYTES * ports)
     sessions = max(_LEAST_SESSIONS, min(_MOST_PROCESSES, fitting))
     return Capacity(

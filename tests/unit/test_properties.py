@@ -26,6 +26,11 @@ from tests.unit.reading import FACTS, find_text, plan_for, read, read_main_cf
 
 BASE: Final = {"RELAYHOST": "[smtp.example.com]:587"}
 
+CLIENT_TLS: Final = (
+    "smtpd_tls_security_level smtpd_tls_chain_files smtpd_tls_mandatory_protocols smtpd_tls_protocols "
+    "smtpd_tls_mandatory_ciphers"
+)
+
 # Setting -> a value that is accepted beside BASE (and NEEDED), to be damaged; the parameters that it may change.
 VALID: Final[Mapping[str, tuple[str, frozenset[str]]]] = {
     name: (value, frozenset(parameters.split()))
@@ -92,6 +97,29 @@ VALID: Final[Mapping[str, tuple[str, frozenset[str]]]] = {
             "example.com",
             "smtpd_recipient_restrictions parent_domain_matches_subdomains",
         ),
+        (
+            "SMTPD_USERS_TABLE",
+            "ann:pass:word\nbob:{PLAIN}x",
+            "smtpd_relay_restrictions smtpd_sasl_auth_enable smtpd_sasl_type smtpd_sasl_path "
+            "smtpd_sasl_security_options smtpd_tls_auth_only",
+        ),
+        ("SENDER_LOGIN_TABLE", "@a.example ann, bob", "smtpd_sender_login_maps smtpd_sender_restrictions"),
+        ("SMTPD_TLS_CERT", LEAF, CLIENT_TLS),
+        ("SMTPD_TLS_KEY", KEY, CLIENT_TLS),
+        ("SMTPD_TLS_SECURITY_LEVEL", "encrypt", "smtpd_tls_security_level"),
+        (
+            "SMTPD_CLIENT_CERTS_TABLE",
+            f"{'ab' * 32} app",
+            "smtpd_relay_restrictions smtpd_tls_ask_ccert smtpd_tls_fingerprint_digest relay_clientcerts",
+        ),
+        (
+            "SMTPD_CLIENT_CONNECTION_RATE_LIMIT",
+            "30",
+            "smtpd_client_connection_rate_limit smtpd_client_event_limit_exceptions",
+        ),
+        ("SMTPD_CLIENT_MESSAGE_RATE_LIMIT", "30", "smtpd_client_message_rate_limit"),
+        ("SMTPD_CLIENT_RECIPIENT_RATE_LIMIT", "30", "smtpd_client_recipient_rate_limit"),
+        ("SMTPD_CLIENT_AUTH_RATE_LIMIT", "30", "smtpd_client_auth_rate_limit"),
         ("MESSAGE_SIZE_LIMIT", "25M", "message_size_limit"),
         ("LOG_FORMAT", "plain", ""),
         ("LOG_ADDRESSES", "domain", ""),
@@ -120,6 +148,12 @@ NEEDED: Final[Mapping[str, Mapping[str, str]]] = {
     "FALLBACK_RELAYHOST_PASSWORD": {"FALLBACK_RELAYHOST": "b.example", "FALLBACK_RELAYHOST_USERNAME": "user"},
     "SYSLOG_CA": {"SYSLOG_URL": "tls://logs.example.com"},
     "CLIENT_CERT": {"CLIENT_KEY": KEY},
+    "SMTPD_TLS_CERT": {"SMTPD_TLS_KEY": KEY},
+    "SMTPD_TLS_KEY": {"SMTPD_TLS_CERT": LEAF},
+    "SMTPD_TLS_SECURITY_LEVEL": {"SMTPD_TLS_CERT": LEAF, "SMTPD_TLS_KEY": KEY},
+    "SMTPD_CLIENT_CERTS_TABLE": {"SMTPD_TLS_CERT": LEAF, "SMTPD_TLS_KEY": KEY},
+    "SMTPD_USERS_TABLE": {"SMTPD_TLS_CERT": LEAF, "SMTPD_TLS_KEY": KEY},
+    "SENDER_LOGIN_TABLE": {"SMTPD_TLS_CERT": LEAF, "SMTPD_TLS_KEY": KEY, "SMTPD_USERS_TABLE": "ann:x\nbob:y"},
     "CLIENT_KEY": {"CLIENT_CERT": LEAF},
 }
 # What the plan's view switches on and off; every other parameter is always there.
@@ -133,6 +167,11 @@ SWITCHED: Final = frozenset(
     parent_domain_matches_subdomains smtp_tls_wrappermode smtp_tls_policy_maps smtp_tls_fingerprint_digest
     smtp_tls_fingerprint_cert_match smtp_tls_servername smtp_tls_chain_files smtp_sasl_password_maps
     smtp_sasl_security_options smtp_sasl_tls_security_options smtp_sasl_mechanism_filter
+    smtpd_sasl_type smtpd_sasl_path smtpd_sasl_security_options smtpd_tls_auth_only smtpd_sender_login_maps
+    smtpd_tls_security_level smtpd_tls_chain_files smtpd_tls_mandatory_protocols smtpd_tls_protocols
+    smtpd_tls_mandatory_ciphers smtpd_tls_ask_ccert smtpd_tls_fingerprint_digest relay_clientcerts
+    smtpd_client_connection_rate_limit smtpd_client_message_rate_limit smtpd_client_recipient_rate_limit
+    smtpd_client_auth_rate_limit
     """.split()
 )
 BASELINE: Final = plan_for(BASE)
