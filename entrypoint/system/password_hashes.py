@@ -10,7 +10,8 @@ import os
 from collections.abc import Iterable
 from typing import Final, Protocol
 
-from entrypoint.config.password_scheme import PBKDF2, SCRYPT, Hash, parse_secret
+from entrypoint.config.password_scheme import PBKDF2, SCRYPT, parse_secret
+from entrypoint.config.password_scheme import Hash as Hash
 
 _COST: Final = 1 << 14
 _BLOCKS: Final = 8

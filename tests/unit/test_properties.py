@@ -183,7 +183,9 @@ _UPSTREAMS_OWN: Final = re.compile(
     r"|    -o \{ (smtp|tlsproxy)_\w+ =( [^{}]*)? \}"
     r"|# (UPSTREAMS \[[a-z0-9-]+\]|(SENDER_RELAY|TRANSPORT)_TABLE line \d+)"
 )
-_SERVICES_OWN: Final = re.compile(f"{_LISTENER.pattern}|{_UPSTREAMS_OWN.pattern}")
+_SERVICES_OWN: Final = re.compile(
+    rf"{_LISTENER.pattern}|{_UPSTREAMS_OWN.pattern}|    -o \{{ smtpd_tls_wrappermode = yes \}}"
+)
 _LIMIT: Final = re.compile(
     r"smtp-[a-z0-9-]+_(destination_(concurrency|recipient)_limit|initial_destination_concurrency|transport_rate_delay)"
 )
@@ -215,6 +217,7 @@ def _damaged(draw: st.DrawFn, name: str) -> str:
 _USERS_OWN: Final = re.compile(
     r"(?m)^stopwaitsecs = \d+$|(?<=status\.service )[\d.]+:\d+$|(?<=status\.service )\[[\da-f:.]+\]:\d+$"
 )
+_LOGIN_PROGRAM: Final = re.compile(r"; Says whether a login.*?(?=\n; It goes before|; Run now and then)", re.DOTALL)
 _STATUS_PROGRAM: Final = re.compile(r"; It goes before.*?(?=\n; Run now and then)", re.DOTALL)
 
 
@@ -249,6 +252,7 @@ def _check_plan(plan: Plan, overridden: frozenset[str] = frozenset()) -> None:
     assert own == baseline
     # DRAIN_TIMEOUT and STATUS_LISTEN are all in it that is the user's.
     services, usual = (_USERS_OWN.sub("", find_text(one, "supervisord.conf")) for one in (plan, BASELINE))
+    services = _LOGIN_PROGRAM.sub("", services)
     assert services in (usual, _STATUS_PROGRAM.sub("", usual))
 
 

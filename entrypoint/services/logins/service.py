@@ -142,14 +142,18 @@ class Service:
         chosen: _Request | None = None
         # One of a kind at a time: many at once are no more tries than one after the other.
         taken = {self._working[0].kind} if self._working else set()
+        held: set[tuple[str, bytes]] = set()
         for request in tuple(self._waiting):
             is_known = self._throttle.is_known(request.address, request.name, now)
             request.kind = (request.address, request.name if is_known else b"")
             pause = self._throttle.find_pause(request.address, request.name, now)
-            if pause is None or now + pause >= request.ends_at:
+            if pause is None or now + pause >= request.ends_at or (pause and request.kind in held):
                 self._close(request.connection)
                 continue
             request.not_before = now + pause
+            if pause:
+                # Each that waits takes a session from others: one is enough.
+                held.add(request.kind)
             if pause or request.kind in taken:
                 continue
             if self._verifier.recall(request.credentials):

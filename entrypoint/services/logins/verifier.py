@@ -13,11 +13,10 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
-from entrypoint.config.password_scheme import Hash
 from entrypoint.services.logins.protocol import Credentials
 from entrypoint.system.agenda import take_signature
 from entrypoint.system.files import read_text
-from entrypoint.system.password_hashes import normalize, parse_table, verify
+from entrypoint.system.password_hashes import Hash, normalize, parse_table, verify
 from entrypoint.system.processes import start_child
 
 _REMEMBERED_SECONDS: Final = 300.0
