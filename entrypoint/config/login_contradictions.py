@@ -32,8 +32,8 @@ def check_clients(settings: Settings) -> Iterator[Problem]:
     if settings.sender_login_table is not None and settings.smtpd_users_table is None:
         yield Problem(
             setting="SENDER_LOGIN_TABLE",
-            what="nobody can log in, and so nobody could use these senders",
-            remedy="Set SMTPD_USERS_TABLE_FILE=/run/secrets/users as well, or remove it",
+            what="nobody can log in without SMTPD_USERS_TABLE, and so nobody could use these senders",
+            remedy="Set SMTPD_USERS_TABLE_FILE=/run/secrets/users, or remove it",
         )
 
 

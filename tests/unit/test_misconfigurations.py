@@ -152,9 +152,14 @@ CASES: Final = (
         "sender_login_table_without_users",
         {"SENDER_LOGIN_TABLE": "@example.com ann"},
         (
-            "SENDER_LOGIN_TABLE: nobody can log in, and so nobody could use these senders. Set "
-            "SMTPD_USERS_TABLE_FILE=/run/secrets/users as well, or remove it.",
+            "SENDER_LOGIN_TABLE: nobody can log in without SMTPD_USERS_TABLE, and so nobody could use these senders. "
+            "Set SMTPD_USERS_TABLE_FILE=/run/secrets/users, or remove it.",
         ),
+    ),
+    Case(
+        "users_table_unreadable_says_nothing_of_senders",
+        {"SENDER_LOGIN_TABLE": "@example.com ann", "SMTPD_USERS_TABLE": "ann", **SERVER},
+        ("SMTPD_USERS_TABLE: line 1: it has no colon. Write 'user:password'.",),
     ),
     Case(
         "server_certificate_without_key",
