@@ -89,6 +89,7 @@ class Stage:
     mailers: Mailers
     other: Mailers
     guesser: Mailers
+    address: str
     authority: Authority
 
     @property
@@ -104,7 +105,8 @@ class Stage:
     def make_session(self, *steps: str | bytes, port: int = 587, certificate: str = "") -> Session:
         """A session inside TLS."""
         begin = () if port == 465 else (HELLO, "STARTTLS")
-        return Session(host=self.host, port=port, steps=(*begin, *steps), certificate=certificate)
+        # By IPv4: with IPv6 all clients on a network are one to whoever counts.
+        return Session(host=self.host, port=port, steps=(*begin, *steps), certificate=certificate, address=self.address)
 
 
 def start(relays: Relays, env: dict[str, str], authority: Authority, users: dict[str, str] = USERS) -> Relay:
@@ -148,7 +150,14 @@ def stage(engine: Engine, network: Network, module_relays: Relays) -> Stage:
     mailers, other, guesser = (Mailers(engine, network, authority.pem) for _ in range(3))
     for name, chain in (("known", known), ("by-key", by_key), ("unknown", authority.make_client_chain("known"))):
         mailers.put(f"/{name}.pem", chain.combined_pem)
-    return Stage(relay=relay, mailers=mailers, other=other, guesser=guesser, authority=authority)
+    return Stage(
+        relay=relay,
+        mailers=mailers,
+        other=other,
+        guesser=guesser,
+        authority=authority,
+        address=relay.container.address(network),
+    )
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def hold(order):
         if order["certificate"]:
             context.load_cert_chain(order["certificate"])
         begun = time.monotonic()
-        connection = socket.create_connection((order["host"], order["port"]), 20)
+        connection = socket.create_connection((order["address"] or order["host"], order["port"]), 20)
         if order["is_implicit"]:
             connection = context.wrap_socket(connection, server_hostname=order["host"])
         stream = connection.makefile("rb")
@@ -111,6 +111,8 @@ class Session:
     port: int = 587
     # Path of key and certificate in the container.
     certificate: str = ""
+    # Where the host is reached; empty: where its name leads.
+    address: str = ""
 
 
 def plain(user: str, password: str) -> str:
@@ -142,6 +144,7 @@ class Mailers:
         orders = [
             {
                 "host": session.host,
+                "address": session.address,
                 "port": session.port,
                 "is_implicit": session.port == IMPLICIT,
                 "ca": CA_PATH,
