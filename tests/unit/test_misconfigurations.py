@@ -2207,6 +2207,8 @@ def test_policy_line_for_an_unused_host_warns() -> None:
         ("mynetworks", "10.0.0.0/8", True),
         ("relay_domains", "example.com", True),
         ("smtpd_forbid_bare_newline", "no", True),
+        ("smtpd_tls_auth_only", "no", True),
+        ("smtpd_tls_auth_only", "yes", False),
         ("maximal_queue_lifetime", "1d", False),
     ],
 )

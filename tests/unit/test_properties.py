@@ -217,7 +217,7 @@ def _damaged(draw: st.DrawFn, name: str) -> str:
 _USERS_OWN: Final = re.compile(
     r"(?m)^stopwaitsecs = \d+$|(?<=status\.service )[\d.]+:\d+$|(?<=status\.service )\[[\da-f:.]+\]:\d+$"
 )
-_LOGIN_PROGRAM: Final = re.compile(r"; Says whether a login.*?(?=\n; It goes before|; Run now and then)", re.DOTALL)
+_LOGIN_PROGRAM: Final = re.compile(r"\n; Says whether a login.*?(?=\n; (It goes before|Run now))", re.DOTALL)
 _STATUS_PROGRAM: Final = re.compile(r"; It goes before.*?(?=\n; Run now and then)", re.DOTALL)
 
 
