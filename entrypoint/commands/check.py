@@ -76,7 +76,7 @@ def _describe_logins(settings: Settings) -> Iterator[tuple[str, str]]:
     if settings.smtpd_users_table is not None:
         names = ", ".join(user.name for user in settings.smtpd_users_table[:_MOST_NAMES])
         more = len(settings.smtpd_users_table) - _MOST_NAMES
-        yield "may log in", f"{names}{f' and {more} more' if more > 0 else ''}"
+        yield "may log in", f"{names or 'nobody'}{f' and {more} more' if more > 0 else ''}"
     if settings.smtpd_client_certs_table is not None:
         yield "may send, by key", ", ".join(one.name for one in settings.smtpd_client_certs_table)
     if settings.smtpd_tls_cert is not None:

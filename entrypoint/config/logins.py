@@ -69,7 +69,8 @@ def _fail(number: int, problem: InvalidValue) -> InvalidValue:
 def parse_users_table(text: str) -> tuple[User, ...]:
     """Return the users of a table of `user:password` or `user:{SCHEME}hash`, one a line, `#` comments.
 
-    A name ends at the first colon; a password is the rest of its line.
+    A name ends at the first colon; a password is the rest of its line. With remarks alone it is nobody: the last user,
+    too, must be out when his line is removed.
     """
     users: dict[str, User] = {}
     for number, line in _list_lines(text):
@@ -84,8 +85,6 @@ def parse_users_table(text: str) -> tuple[User, ...]:
         except InvalidValue as problem:
             raise _fail(number, problem) from None
         users[user.name.casefold()] = user
-    if not users:
-        raise InvalidValue("it names nobody", f"Write {_USER_LINE}, one a line")
     return tuple(users.values())
 
 

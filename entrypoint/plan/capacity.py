@@ -61,7 +61,9 @@ def choose_capacity(settings: Settings, memory_bytes: int | None) -> Capacity:
         return Capacity(sessions=_MOST_PROCESSES, sessions_of_one=_MOST_FOR_ONE)
     ports = len(settings.listen_ports)
     deliveries = _count_deliveries(settings)
-    needed = _FIXED_BYTES + _DELIVERY_BYTES * deliveries + (_LOGIN_BYTES if settings.smtpd_users_table else 0)
+    needed = (
+        _FIXED_BYTES + _DELIVERY_BYTES * deliveries + (_LOGIN_BYTES if settings.smtpd_users_table is not None else 0)
+    )
     fitting = (memory_bytes - needed) // (_SESSION_BYTES * ports)
     sessions = max(_LEAST_SESSIONS, min(_MOST_PROCESSES, fitting))
     return Capacity(

@@ -59,6 +59,12 @@ def make_hash(password: str, *, parallel: int, salt: bytes = b"") -> Hash:
     return Hash(scheme=SCRYPT, costs=costs, salt=salt, digest=_derive(SCRYPT, costs, salt, password, _DIGEST_BYTES))
 
 
+def make_nobodys_hash() -> Hash:
+    """Return what no password leads to, and takes as long as others."""
+    salt, digest = os.urandom(_SALT_BYTES), os.urandom(_DIGEST_BYTES)
+    return Hash(scheme=SCRYPT, costs=(_COST, _BLOCKS, QUICK), salt=salt, digest=digest)
+
+
 def verify(password: str, known: Hash) -> bool:
     """Return whether it is the password of a hash."""
     import hmac

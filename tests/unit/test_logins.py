@@ -209,6 +209,13 @@ def test_wrong_password_and_unknown_user_are_found_wrong(tmp_path: pathlib.Path)
     assert _verify(verifier, "ANN", "secret") is False
 
 
+def test_table_without_users_lets_nobody_in(tmp_path: pathlib.Path) -> None:
+    """The last user, too, must be out when his line is removed."""
+    path = tmp_path / "logins"
+    _write(path, "# nobody at the moment\n")
+    assert _verify(Verifier(str(path)), "ann", "secret") is False
+
+
 def test_verification_that_the_table_overtakes_counts_for_nothing(tmp_path: pathlib.Path) -> None:
     """Otherwise who is withdrawn in that moment would be remembered for five minutes."""
     path = tmp_path / "logins"

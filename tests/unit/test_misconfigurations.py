@@ -41,11 +41,6 @@ CASES: Final = (
         ("SMTPD_USERS_TABLE: line 2: it has no colon. Write 'user:password'.",),
     ),
     Case(
-        "users_table_names_nobody",
-        {"SMTPD_USERS_TABLE": "# who\n", **SERVER},
-        ("SMTPD_USERS_TABLE: it names nobody. Write 'user:password', one a line.",),
-    ),
-    Case(
         "users_table_same_user",
         {"SMTPD_USERS_TABLE": f"ann:{SECRET}\nAnn:{SECRET}", **SERVER},
         (

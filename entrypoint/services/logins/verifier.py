@@ -16,7 +16,7 @@ from typing import Final
 from entrypoint.services.logins.protocol import Credentials
 from entrypoint.system.agenda import take_signature
 from entrypoint.system.files import read_text
-from entrypoint.system.password_hashes import Hash, normalize, parse_table, verify
+from entrypoint.system.password_hashes import Hash, make_nobodys_hash, normalize, parse_table, verify
 from entrypoint.system.processes import start_child
 
 _REMEMBERED_SECONDS: Final = 300.0
@@ -75,7 +75,8 @@ class Verifier:
         self.look()
         name = normalize(credentials.name)
         found = self._table.get(name)
-        other = list(self._table.values())[int.from_bytes(self.encode_name(name)) % len(self._table)]
+        others = list(self._table.values()) or [make_nobodys_hash()]
+        other = others[int.from_bytes(self.encode_name(name)) % len(others)]
         password = credentials.password
 
         def work() -> bytes:
