@@ -48,6 +48,7 @@ RUN --mount=type=bind,from=icu,source=/icu,target=/icu \
     groupadd --gid 101 postfix && groupadd --gid 102 postdrop \
  && useradd --uid 100 --gid 101 --home-dir /var/spool/postfix --no-create-home --shell /usr/sbin/nologin postfix \
  && groupadd --gid 103 authrelay && useradd --uid 101 --gid 103 --groups postdrop --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin authrelay \
+ && groupadd --gid 104 logins && useradd --uid 102 --gid 104 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin logins \
  && mkdir /usr/share/whole && for part in /icu/usr/lib/*/* /native/usr/lib/*/*; do \
       library=/${part#/*/} \
    && dpkg-divert --quiet --add --rename --divert "/usr/share/whole/$(basename "$library")" "$library" \

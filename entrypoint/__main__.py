@@ -21,6 +21,7 @@ VERBS: Final = {
     "doctor": "walk the way to the upstream, and say what is broken on it",
     "send-test": "send a message through the running relay, and tell what becomes of it",
     "queue": "list what is queued, why, and what to do about it",
+    "hash-password": "print the hash of a password, for SMTPD_USERS_TABLE",
     "health": "say whether the relay in this container works",
 }
 OCCASIONAL: Final = frozenset({"upkeep", "probe"})
@@ -52,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _describe_usage() -> str:
-    lines = "".join(f"  {verb:<13}{purpose}\n" for verb, purpose in VERBS.items())
+    lines = "".join(f"  {verb:<14}{purpose}\n" for verb, purpose in VERBS.items())
     return f"usage: authrelay [COMMAND]\n\n{lines}\nSettings are environment variables: authrelay settings\n"
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Iterator
+from typing import Final
 
 from entrypoint.commands.prepare import Occasion, prepare
 from entrypoint.config.settings import Settings
@@ -11,6 +13,8 @@ from entrypoint.config.upstreams import Upstream
 from entrypoint.errors import CommandFailedError
 from entrypoint.plan.files import Plan
 from entrypoint.system.install import find_complaints, find_table_complaints, write_configuration
+
+_MOST_NAMES: Final = 10
 
 
 def main(arguments: list[str]) -> int:
@@ -61,6 +65,7 @@ def describe_relay(settings: Settings, plan: Plan) -> str:
         ("host name", parameters["myhostname"]),
         ("listens on", f"{parameters['inet_interfaces']}, ports {' '.join(map(str, settings.own_ports))}"),
         ("may send", parameters["mynetworks"]),
+        *_describe_logins(settings),
         ("one client", f"{parameters['smtpd_client_connection_count_limit']} sessions at a time on each port"),
         ("largest message", f"{settings.message_size_limit} bytes" if settings.message_size_limit else "no limit"),
     ]
@@ -73,6 +78,19 @@ def describe_relay(settings: Settings, plan: Plan) -> str:
 
 def _name_secret(upstream: Upstream) -> str:
     return f"an access token by {upstream.auth.upper()}" if upstream.has_token else "a password"
+
+
+def _describe_logins(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Yield who else may send, and what clients are shown."""
+    if settings.smtpd_users_table is not None:
+        names = ", ".join(user.name for user in settings.smtpd_users_table[:_MOST_NAMES])
+        more = len(settings.smtpd_users_table) - _MOST_NAMES
+        yield "may log in", f"{names or 'nobody'}{f' and {more} more' if more > 0 else ''}"
+    if settings.smtpd_client_certs_table is not None:
+        yield "may send, by key", ", ".join(one.name for one in settings.smtpd_client_certs_table)
+    if settings.smtpd_tls_cert is not None:
+        one = settings.smtpd_tls_cert.members[0]
+        yield "clients see", f"{one.subject}, SHA-256 {one.sha256}"
 
 
 def _describe_target(target: Upstream | str) -> str:

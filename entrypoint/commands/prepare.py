@@ -22,6 +22,7 @@ from entrypoint.system.client_certificate import (
     ClientCertificate,
     load_or_make_client_certificate,
 )
+from entrypoint.system.files import read_text
 from entrypoint.system.interfaces import read_host_name, read_routes, resolve_name
 from entrypoint.system.memory import read_memory_limit
 from entrypoint.system.validity import check_authorities, check_certificates
@@ -64,7 +65,7 @@ class Prepared:
     @property
     def endings(self) -> tuple[Ending, ...]:
         """The certificates in use that will end."""
-        return (*_list_authorities(self), *_list_client(self))
+        return (*_list_authorities(self), *_list_client(self), *_list_server(self))
 
     @property
     def troubles(self) -> dict[str, str]:
@@ -77,8 +78,11 @@ class Prepared:
         return self.warnings + self.fetch_warnings
 
 
-def prepare(occasion: Occasion, environ: Mapping[str, str] | None = None) -> Prepared:
-    """Return the settings, of the process's own environment unless one is given, and what follows from them."""
+def prepare(occasion: Occasion, environ: Mapping[str, str] | None = None, *, key: bytes = b"") -> Prepared:
+    """Return the settings, of the process's own environment unless one is given, and what follows from them.
+
+    `key` is the container's own, of which the hashes of passwords are made.
+    """
     settings, warnings = read_settings(environ)
     if settings.relayhost_ca is not None:
         valid, remarks = check_authorities("RELAYHOST_CA", settings.relayhost_ca)
@@ -88,6 +92,8 @@ def prepare(occasion: Occasion, environ: Mapping[str, str] | None = None) -> Pre
         settings, warnings = replace(settings, syslog_ca=valid), (*warnings, *remarks)
     if settings.client_cert is not None:
         check_certificates("CLIENT_CERT", settings.client_cert)
+    if settings.smtpd_tls_cert is not None:
+        check_certificates("SMTPD_TLS_CERT", settings.smtpd_tls_cert)
     if settings.upstreams is not None:
         checked, remarks = _check_upstreams(settings.upstreams)
         settings, warnings = replace(settings, upstreams=checked), (*warnings, *remarks)
@@ -110,6 +116,7 @@ def prepare(occasion: Occasion, environ: Mapping[str, str] | None = None) -> Pre
         proxy_addresses=tuple(dict.fromkeys(proxy_addresses)),
         memory_bytes=read_memory_limit(),
         client_chain=_choose_chain(settings, client),
+        logins=_hash_passwords(settings, occasion, key),
         fetched_authorities=fetched,
     )
     plan = compute_plan(settings, facts)
@@ -136,6 +143,21 @@ def _check_patterns(header_checks: str) -> None:
             )
             for number, reason in wrong.items()
         )
+
+
+def _hash_passwords(settings: Settings, occasion: Occasion, key: bytes) -> Secret | None:
+    """Return SMTPD_USERS_TABLE with every password hashed; where nothing is run, only with the hashes that were given.
+
+    A twentieth of a second for each password that is new.
+    """
+    if settings.smtpd_users_table is None:
+        return None
+    if occasion is Occasion.LOOK:
+        lines = (f"{user.name}:{user.hash or '(hashed at the start)'}\n" for user in settings.smtpd_users_table)
+        return Secret("".join(lines))
+    from entrypoint.system.password_hashes import render_table  # who has no users has no need of it
+
+    return Secret(render_table(settings.smtpd_users_table, key, read_text(paths.LOGINS) or ""))
 
 
 def _check_upstreams(upstreams: tuple[Upstream, ...]) -> tuple[tuple[Upstream, ...], tuple[str, ...]]:
@@ -222,6 +244,19 @@ def _list_client(prepared: Prepared) -> Iterator[Ending]:
             not_after=client.not_after,
             remedy=remedy,
             renewed_at=client.not_after - RENEWED_BEFORE_SECONDS if client.is_renewed else None,
+        )
+
+
+def _list_server(prepared: Prepared) -> Iterator[Ending]:
+    given = prepared.settings.smtpd_tls_cert
+    for one in given.members if given else ():
+        yield Ending(
+            role="server",
+            what="SMTPD_TLS_CERT: the certificate",
+            subject=one.subject,
+            sha256=one.sha256,
+            not_after=one.not_after,
+            remedy="Clients that check it will send nothing then: give the certificate that replaces it",
         )
 
 

@@ -85,7 +85,7 @@ def _list_files() -> list[str]:
 
 
 def _probe(before: Verdict) -> Verdict:
-    settings, _ = read_settings(json.loads(recall()))
+    settings, _ = read_settings(json.loads(recall())["environ"])
     leaves_login_out = settings.probe == "no-login"
     installed = load_installed(sha256s=None)
     configuration = load_configuration(installed.certificates if installed else None)

@@ -23,6 +23,7 @@ from entrypoint.upkeep.record import FETCHED, Record, key_by_text, save_record, 
 from entrypoint.upkeep.schedule import choose_next_fetch, plan_next_run
 from entrypoint.upkeep.verdict import Upstream, Verdict, save_verdict
 
+_KEY_BYTES: Final = 16
 _VOLUME: Final = f"Give it a volume: --volume queue:{paths.QUEUE}"
 
 
@@ -30,7 +31,8 @@ def start() -> str:
     """Make everything that the supervisor and its services need, and return the time zone that they have."""
     environ = read_environment()
     watches = watch_files(list_files(environ))
-    prepared = prepare(Occasion.START)
+    key = os.urandom(_KEY_BYTES)
+    prepared = prepare(Occasion.START, key=key)
     settings = prepared.settings
     install_log_rules(prepared.plan.files)
     os.environ["TZ"] = settings.tz
@@ -56,7 +58,7 @@ def start() -> str:
         secrets=find_change_times(find_files(environ)),
     )
     save_in_force(in_force, list_settings(settings))
-    remember(json.dumps(environ))
+    remember(json.dumps({"environ": environ, "key": key.hex()}))
     return settings.tz
 
 

@@ -41,6 +41,10 @@ from entrypoint.upkeep.schedule import NAME, choose_next_fetch, is_fetch_due, is
 _NAMES: Final = {
     "sasl_passwd": "the login at the upstream",
     "client-chain.pem": "the client certificate",
+    "logins": "who may log in",
+    "sender_logins": "whose a sender is",
+    "client_certs": "which client certificates may send",
+    "server-chain.pem": "the certificate that clients are shown",
     "tls_policy": "the TLS policies",
     "sender_routes": "where mail goes by its sender",
     "recipient_routes": "where mail goes by its recipient",
@@ -57,7 +61,8 @@ _UNDER_WAY_SECONDS: Final = 10.0
 def main(arguments: list[str]) -> int:
     """Do what is due, and plan the next run."""
     del arguments
-    environ: dict[str, str] = json.loads(recall())
+    memory = json.loads(recall())
+    environ: dict[str, str] = memory["environ"]
     # Before anything is read: what changes from now on is for the next run.
     watches = watch_files(list_files(environ))
     step = find_step(read_agenda(NAME))
@@ -68,7 +73,7 @@ def main(arguments: list[str]) -> int:
     has_names = False
     changed: list[str] = []
     try:
-        prepared = prepare(Occasion.FETCH if is_due else Occasion.REVIEW, environ)
+        prepared = prepare(Occasion.FETCH if is_due else Occasion.REVIEW, environ, key=bytes.fromhex(memory["key"]))
         under_way = find_daemons("smtp")
         changed = apply_changes(prepared.plan.files)
         endings, has_names = prepared.endings, prepared.has_names

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from entrypoint.config.certificates import has_same_key
+from entrypoint.config.login_contradictions import check_clients, find_client_warnings
 from entrypoint.config.master import INET
 from entrypoint.config.settings import Settings
 from entrypoint.config.tls import TlsLevel
@@ -18,6 +19,7 @@ def find_contradictions(settings: Settings) -> list[Problem]:
     return [
         *check_upstreams(settings),
         *_check_client_certificate(settings),
+        *check_clients(settings),
         *_check_listeners(settings),
         *_check_services(settings),
         *_check_syslog(settings),
@@ -51,7 +53,7 @@ def find_warnings(settings: Settings) -> list[str]:
             warnings.append(
                 f"TLS_POLICY_TABLE: the line for '{rule.destination}' has no effect: mail goes to {used} only"
             )
-    return warnings
+    return [*warnings, *find_client_warnings(settings)]
 
 
 def _check_client_certificate(settings: Settings) -> Iterator[Problem]:

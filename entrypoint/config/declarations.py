@@ -18,6 +18,14 @@ from entrypoint.config.certificates import (
 )
 from entrypoint.config.declaration import defaulted, list_declarations, optional, required
 from entrypoint.config.fragments import OwnTable
+from entrypoint.config.logins import (
+    KnownCertificate,
+    SenderOwners,
+    User,
+    parse_certificates_table,
+    parse_sender_login_table,
+    parse_users_table,
+)
 from entrypoint.config.master import MasterEntry
 from entrypoint.config.milters import parse_milter
 from entrypoint.config.nexthop import Nexthop, parse_nexthop
@@ -311,6 +319,73 @@ class Declared:
         "The domains of recipients that mail may go to, in the same form.",
         group=CLIENTS,
         default_help="all",
+    )
+    smtpd_users_table: tuple[User, ...] | None = optional(
+        parse_users_table,
+        "Who may send from anywhere after logging in, one a line: `user:password`, or `user:{SCRYPT}...` as "
+        "`authrelay hash-password` prints it. Needs SMTPD_TLS_CERT. Better as SMTPD_USERS_TABLE_FILE.",
+        group=CLIENTS,
+        default_help="nobody",
+        is_secret=True,
+    )
+    sender_login_table: tuple[SenderOwners, ...] | None = optional(
+        parse_sender_login_table,
+        "Whose an envelope sender is, one a line: `app@example.com` or `@example.com`, and users. Nobody else may use "
+        "it, and these users no other.",
+        group=CLIENTS,
+        default_help="users may send as anybody",
+        parameter="smtpd_sender_login_maps",
+    )
+    smtpd_tls_cert: Certificates | None = optional(
+        parse_certificate_chain,
+        "PEM of the certificate that clients are shown, with its intermediates. With it they can speak TLS, on port "
+        "465 from the beginning.",
+        group=CLIENTS,
+        default_help="no TLS for clients",
+    )
+    smtpd_tls_key: Secret | None = optional(parse_private_key, "PEM of its private key.", group=CLIENTS, is_secret=True)
+    smtpd_tls_security_level: str | None = optional(
+        parse_choice("may", "encrypt"),
+        "Whether clients may do without TLS: may, or encrypt, which refuses their mail.",
+        group=CLIENTS,
+        default_help="may, with SMTPD_TLS_CERT",
+        parameter="smtpd_tls_security_level",
+    )
+    smtpd_client_certs_table: tuple[KnownCertificate, ...] | None = optional(
+        parse_certificates_table,
+        "Clients that may send from anywhere by their certificate, one a line: the SHA-256 fingerprint of it or of its "
+        "public key, and a name.",
+        group=CLIENTS,
+        default_help="none is asked for",
+        parameter="relay_clientcerts",
+    )
+    smtpd_client_connection_rate_limit: int | None = optional(
+        parse_integer(1, 1_000_000),
+        "The most connections of one client's address in a minute.",
+        group=CLIENTS,
+        default_help="no limit",
+        parameter="smtpd_client_connection_rate_limit",
+    )
+    smtpd_client_message_rate_limit: int | None = optional(
+        parse_integer(1, 1_000_000),
+        "The most messages of one client's address in a minute.",
+        group=CLIENTS,
+        default_help="no limit",
+        parameter="smtpd_client_message_rate_limit",
+    )
+    smtpd_client_recipient_rate_limit: int | None = optional(
+        parse_integer(1, 1_000_000),
+        "The most recipients of one client's address in a minute.",
+        group=CLIENTS,
+        default_help="no limit",
+        parameter="smtpd_client_recipient_rate_limit",
+    )
+    smtpd_client_auth_rate_limit: int | None = optional(
+        parse_integer(1, 1_000_000),
+        "The most logins, good and bad, of one client's address in a minute.",
+        group=CLIENTS,
+        default_help="no limit",
+        parameter="smtpd_client_auth_rate_limit",
     )
     message_size_limit: int = defaulted(
         parse_size_bytes,

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from entrypoint.config.certificates import Certificates
 from entrypoint.config.declaration import MISSING, Declaration
+from entrypoint.config.logins import KnownCertificate, SenderOwners
 from entrypoint.config.routes import Route
 from entrypoint.config.secret import Secret
 from entrypoint.config.settings import DECLARATIONS, Settings
@@ -15,6 +16,8 @@ from entrypoint.config.values import parse_duration_seconds, parse_refresh_secon
 from entrypoint.config.web_url import hide_query
 
 HIDDEN: Final = "(hidden)"
+_LINES: Final = (TlsRule, Route, SenderOwners, KnownCertificate)
+"""What is a line of a table."""
 _DURATIONS: Final = (parse_duration_seconds, parse_refresh_seconds)
 
 
@@ -55,6 +58,6 @@ def _write(value: Any) -> str:
         words = [str(value.destination), value.level.value, *(f"{name}={text}" for name, text in value.attributes)]
         return " ".join(words)
     if isinstance(value, tuple):
-        separator = "; " if value and isinstance(value[0], TlsRule | Route) else " "
+        separator = "; " if value and isinstance(value[0], _LINES) else " "
         return separator.join(map(_write, value))
     return hide_query(str(value)) if str(value).startswith(("http://", "https://")) else str(value)

@@ -60,6 +60,7 @@ _WEAKENING: Final[dict[str, tuple[Callable[[str], bool], str]]] = {
     "smtp_sasl_tls_security_options": (_lacks("noanonymous"), "an anonymous login may be taken for a real one"),
     "smtp_sasl_auth_soft_bounce": (_is_not("yes"), "a wrong password returns mail instead of keeping it"),
     "smtpd_relay_restrictions": (_may_relay_for_strangers, _STRANGERS),
+    "smtpd_tls_auth_only": (_is_not("yes"), "clients may send their password in the clear"),
     "smtpd_recipient_restrictions": (
         lambda value: "permit" in re.split(r"[\s,]+", value), _STRANGERS),
     "smtpd_forbid_bare_newline": (

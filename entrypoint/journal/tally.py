@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from typing import Any, Final
 
@@ -17,6 +18,8 @@ _BOUNDS: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0,
 """Seconds: a delivery takes tenths of one, greylisting minutes, an outage hours."""
 _STAGES: Final = ("before_queue", "queue", "connection", "transmission")
 _MINUTES: Final = 60
+_REFUSED_LOGIN: Final = re.compile(r"\]: SASL [A-Z0-9_-]{1,20} authentication failed: ")
+"""smtpd_sasl_glue.c; also of a login that was not heard."""
 _LAST: Final = 20
 _MOST_REASONS: Final = 512
 NO_REASON: Final = "none"
@@ -78,6 +81,7 @@ class Tally:
         self._delays = {stage: _Histogram() for stage in ("total", *_STAGES)}
         self._sessions = dict.fromkeys(("verified", "trusted", "untrusted", "anonymous"), 0)
         self._login_failures = 0
+        self._client_login_failures = 0
         self._last_failure: tuple[int, str] | None = None
         self._history: deque[list[int]] = deque(maxlen=_MINUTES)
         self._last: deque[Event] = deque(maxlen=_LAST)
@@ -104,6 +108,9 @@ class Tally:
         elif kind == "tls":
             if entry.fields["direction"] == "to" and entry.fields["usage"] == "established":
                 self._sessions[entry.fields["verdict"]] += 1
+        elif kind == "trouble":
+            is_login = entry.service == "smtpd" and _REFUSED_LOGIN.search(entry.fields["reason"])
+            self._client_login_failures += bool(is_login)
         elif kind == "remark":
             self._note_login(entry, entry.fields.get("reason", ""))
         elif kind == UNKNOWN:
@@ -176,6 +183,7 @@ class Tally:
             "delays": {stage: histogram.report() for stage, histogram in self._delays.items()},
             "tls": self._sessions.copy(),
             "login_failures": self._login_failures,
+            "client_login_failures": self._client_login_failures,
             "history": [row.copy() for row in self._history.copy() if row[0] > at - _MINUTES * 60],
             "last": list(self._last.copy()),
         }

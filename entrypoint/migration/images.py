@@ -28,13 +28,14 @@ _NOTHING: Final = {
     MAILSERVER: "docker-mailserver does not verify TLS to its relay host",
     MAILU: "Mailu does not verify TLS to its relay host",
 }
+_LOGINS: Final = "write user:password, one a line, into SMTPD_USERS_TABLE_FILE; it needs SMTPD_TLS_CERT"
 _NO_EQUIVALENT: Final = {
     "SMTP_HEADER_CHECKS": "the lines of its file may belong into HEADER_CHECKS_TABLE: docs/rewriting.md",
     "SMTP_HEADER_TAG": "no header is added",
     "OVERWRITE_FROM": "SENDER_REWRITE_TABLE changes the address, and leaves the name: docs/rewriting.md",
     "LOG_SUBJECT": "the log has no subjects",
-    "SMTPD_SASL_USERS": "clients are known by their network, and do not log in",
-    "SASL_Passwds": "clients are known by their network, and do not log in",
+    "SMTPD_SASL_USERS": _LOGINS,
+    "SASL_Passwds": _LOGINS,
     "AUTOSET_HOSTNAME": "write the name into MYHOSTNAME",
     "ALWAYS_ADD_MISSING_HEADERS": "headers are relayed as they are",
     "PERMIT_DOCKER": "the attached private subnets may send, without their gateways: MYNETWORKS",

@@ -259,7 +259,8 @@ class _Conversion:
                 self._draft.set(f"POSTFIX_{name}", value or "none", "Its service is in master.cf: POSTFIX_MASTER_...")
             elif FOR_LOGINS.fullmatch(name):
                 self._draft.remark(
-                    "NO EQUIVALENT YET: clients are known by their network, and do not log in (smtpd_sasl_*)"
+                    "NOT TAKEN: how clients log in, and speak TLS (smtpd_sasl_*, smtpd_tls_*): if they do, set "
+                    "SMTPD_USERS_TABLE_FILE, SMTPD_TLS_CERT_FILE and SMTPD_TLS_KEY_FILE"
                 )
             elif FOR_MAILBOXES.fullmatch(name):
                 if value and name not in ("local_transport",):

@@ -11,6 +11,8 @@ from entrypoint.config.upstreams import Upstream
 _MEBIBYTE: Final = 2**20
 _FIXED_BYTES: Final = 60 * _MEBIBYTE
 """The supervisor, the forwarder, the status service, qmgr(8) with a long queue, what else there is one of; some air."""
+_LOGIN_BYTES: Final = 24 * _MEBIBYTE
+"""The login service, and the one child in which a password is verified (`system.password_hashes`)."""
 _DELIVERY_BYTES: Final = 7 * _MEBIBYTE // 2
 """An smtp(8) in TLS that trusts the system's bundle."""
 _SESSION_BYTES: Final = 5 * _MEBIBYTE // 2
@@ -60,7 +62,8 @@ def choose_capacity(settings: Settings, memory_bytes: int | None) -> Capacity:
     counted = [int(one.processes) for one in settings.listeners if one.processes != "-"]
     ports = max(1, len(settings.own_ports) + len(settings.listeners) - len(counted))
     deliveries = _count_deliveries(settings)
-    needed = _FIXED_BYTES + _DELIVERY_BYTES * deliveries + _SESSION_BYTES * sum(counted)
+    logins = _LOGIN_BYTES if settings.smtpd_users_table is not None else 0
+    needed = _FIXED_BYTES + _DELIVERY_BYTES * deliveries + logins + _SESSION_BYTES * sum(counted)
     fitting = (memory_bytes - needed) // (_SESSION_BYTES * ports)
     sessions = max(_LEAST_SESSIONS, min(_MOST_PROCESSES, fitting))
     return Capacity(

@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from entrypoint import paths
+from entrypoint.config.nexthop import IMPLICIT_TLS_PORT
 from entrypoint.config.settings import Settings
 from entrypoint.config.values import LOOPBACK_ONLY
 from entrypoint.plan.capacity import choose_capacity
+from entrypoint.plan.clients import LOGIN_GROUP, plan_clients, view_clients, view_listeners
 from entrypoint.plan.files import Facts, Plan, PlannedFile
 from entrypoint.plan.networks import (
     choose_excluded_gateways,
@@ -61,7 +63,7 @@ def compute_plan(settings: Settings, facts: Facts, templates: str = paths.TEMPLA
         templates,
         "master.cf",
         {
-            "listeners": _name_listeners(settings),
+            "listeners": view_listeners(settings),
             "sessions": f"{sessions:<7}",
             "deliveries": f"{services[0].processes:<7}",
             "services": [_view_service(service, services[0]) for service in services[1:]],
@@ -89,6 +91,8 @@ def compute_plan(settings: Settings, facts: Facts, templates: str = paths.TEMPLA
                     "pidfile": f"{paths.RUN}/supervisord.pid",
                     "drain_seconds": settings.drain_timeout,
                     "occasional": ["upkeep", "probe"] if settings.probe != "no" else ["upkeep"],
+                    "has_logins": settings.smtpd_users_table is not None,
+                    "login_user": LOGIN_GROUP,
                     "has_status": settings.status_listen is not None,
                     "status_listen": str(settings.status_listen),
                 },
@@ -98,7 +102,11 @@ def compute_plan(settings: Settings, facts: Facts, templates: str = paths.TEMPLA
         PlannedFile(path=paths.LISTENERS, text=json.dumps(find_probe_targets(settings)) + "\n"),
     ]
     if excluded:
-        files.append(PlannedFile(path=_GATEWAYS, text=render_gateway_answers(excluded)))
+        files.append(
+            PlannedFile(
+                path=_GATEWAYS, text=render_gateway_answers(excluded, can_log_in=settings.smtpd_users_table is not None)
+            )
+        )
     for path, table in (
         (_POLICIES, render_policy_table(settings)),
         (_SENDERS, render_sender_routes(settings)),
@@ -121,6 +129,7 @@ def compute_plan(settings: Settings, facts: Facts, templates: str = paths.TEMPLA
     for service in services:
         files += _plan_service(service)
     files += map(plan_table, settings.own_tables)
+    files += plan_clients(settings, facts)
     files += plan_syslog(settings, facts)
     files += plan_rewriting(settings, own_name)
     return Plan(files=tuple(files), warnings=_warn(settings, facts), authorities=authorities)
@@ -175,7 +184,9 @@ def find_probe_targets(settings: Settings) -> list[tuple[str, int, str]]:
         addresses = ["::1" if settings.inet_protocols == "ipv6" else "127.0.0.1"]
     else:
         addresses = [str(address) for address in settings.inet_interfaces]
-    everywhere = [*settings.own_ports, *(one.port for one in settings.listeners if one.address is None)]
+    # On 465 TLS comes first; there is always another port, which is the same smtpd(8).
+    own = (port for port in settings.own_ports if port != IMPLICIT_TLS_PORT)
+    everywhere = [*own, *(one.port for one in settings.listeners if one.address is None)]
     targets = [(address, port) for address in addresses for port in everywhere]
     for one in settings.listeners:
         if one.address is not None:
@@ -209,17 +220,15 @@ def _choose_own_name(settings: Settings, facts: Facts) -> str:
     return name if "." in name else f"{name}.localdomain"
 
 
-def _name_listeners(settings: Settings) -> list[str]:
-    return [f"{port:<15}" for port in settings.listen_ports]
-
-
 def _view_main_cf(settings: Settings, facts: Facts, services: tuple[Service, ...]) -> dict[str, Any]:
     networks = choose_networks(settings, facts)
     excluded = choose_excluded_gateways(networks, facts.gateways)
     main = services[0].parameters
     interfaces = settings.inet_interfaces
-    refuse_gateways = f"check_client_access cidr:{_GATEWAYS}, " if excluded else ""
+    refuse_gateways = [f"check_client_access cidr:{_GATEWAYS}"] if excluded else []
+    clients = view_clients(settings, [source for _, _, source in find_probe_targets(settings)])
     return {
+        **clients,
         "meta_directory": paths.POSTFIX_META,
         "data_directory": paths.POSTFIX_DATA,
         "myhostname": _choose_own_name(settings, facts),
@@ -227,8 +236,11 @@ def _view_main_cf(settings: Settings, facts: Facts, services: tuple[Service, ...
         "inet_protocols": settings.inet_protocols,
         "proxy_interfaces": ", ".join(map(format_host, facts.proxy_addresses)),
         "mynetworks": render_networks(networks, excluded),
-        "relay_restrictions": f"permit_mynetworks, {refuse_gateways}reject",
+        "relay_restrictions": ", ".join(
+            ["permit_mynetworks", *clients["permits"], *refuse_gateways, *clients["refusals"]]
+        ),
         "sessions_of_one": choose_capacity(settings, facts.memory_bytes).sessions_of_one,
+        "sender_restrictions": ", ".join(_list_sender_restrictions(settings)),
         "allowed_senders": _ALLOWED_SENDERS if settings.allowed_sender_domains else "",
         "allowed_recipients": _ALLOWED_RECIPIENTS if settings.allowed_recipient_domains else "",
         "message_size_limit": settings.message_size_limit,
@@ -254,6 +266,14 @@ def _view_main_cf(settings: Settings, facts: Facts, services: tuple[Service, ...
         "tls_log_level": settings.tls_log_level,
         **view_rewriting(settings),
     }
+
+
+def _list_sender_restrictions(settings: Settings) -> Iterator[str]:
+    if settings.sender_login_table:
+        yield "reject_sender_login_mismatch"
+    if settings.allowed_sender_domains:
+        yield f"check_sender_access lmdb:{_ALLOWED_SENDERS}"
+        yield "check_sender_access static:{550 5.7.1 this domain is none of ALLOWED_SENDER_DOMAINS}"
 
 
 def _warn(settings: Settings, facts: Facts) -> tuple[str, ...]:

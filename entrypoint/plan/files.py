@@ -16,6 +16,8 @@ class PlannedFile:
     path: str
     text: str = field(repr=False)
     mode: int = 0o644
+    group: str = ""
+    """A group of the image's that it belongs to; root's otherwise."""
     is_table: bool = False
     """Whether postmap(1) makes an LMDB table from it."""
     text_type: str = ""
@@ -36,6 +38,8 @@ class Facts:
     """PEM of the client's private key and its certificate chain, in this order."""
     memory_bytes: int | None = None
     """The limit of the container's memory; `None` for no limit."""
+    logins: Secret | None = None
+    """SMTPD_USERS_TABLE with every password hashed."""
     fetched_authorities: Certificates | None = None
     """What RELAYHOST_CA_URL gave, checked."""
 

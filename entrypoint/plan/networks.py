@@ -47,13 +47,14 @@ def render_networks(networks: tuple[IPNetwork, ...], excluded: tuple[IPAddress, 
     return " ".join([*(f"!{format_host(address)}" for address in excluded), *map(_format_network, networks)])
 
 
-def render_gateway_answers(gateways: tuple[IPAddress, ...]) -> str:
+def render_gateway_answers(gateways: tuple[IPAddress, ...], *, can_log_in: bool) -> str:
     """Return a cidr_table(5) that tells a client behind a gateway what to do.
 
     It names no network and decides nothing but the text: without it the next restriction refuses the client as well.
     """
+    login = "Log in, inside TLS. " if can_log_in else ""
     return "".join(
-        f"{gateway} REJECT {gateway} is this container's gateway: anyone outside may look like it. "
+        f"{gateway} REJECT {gateway} is this container's gateway: anyone outside may look like it. {login}"
         f"If only your own programs reach the published port, add {gateway} to MYNETWORKS\n"
         for gateway in gateways
     )

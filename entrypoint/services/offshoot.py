@@ -35,3 +35,10 @@ def branch_off(name: str, become_user: Callable[[], str | None], work: Callable[
         write_line("ERROR", f"{name}: {type(error).__name__}: {error}")
     finally:
         os._exit(status)
+
+
+def answer_logins() -> int:
+    """Say whether logins are good, until the end."""
+    from entrypoint.services.logins import service  # only who has users pays for it
+
+    return service.main()

@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import time
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from entrypoint import paths
 from entrypoint.errors import CannotWriteError, CommandFailedError
@@ -30,6 +30,7 @@ from entrypoint.services.library import (
     events,
     getProcessStateDescription,
 )
+from entrypoint.services.listening import open_login_socket
 from entrypoint.services.log_socket import LogSocket
 from entrypoint.services.occasions import Occasion
 from entrypoint.services.signals import Options
@@ -43,8 +44,9 @@ from entrypoint.system.service_record import STATUS, Service, ServiceRecord, sav
 
 _FORWARDER: Final = "log-forwarder"
 _MAIL_SERVICE: Final = "postfix"
+_LOGINS: Final = "logins"
 _UPKEEP: Final = "upkeep"
-_GIVE_WAY: Final = {_MAIL_SERVICE: 300, STATUS: 800, _UPKEEP: 900, "probe": 900}
+_GIVE_WAY: Final = {_MAIL_SERVICE: 300, _LOGINS: 400, STATUS: 800, _UPKEEP: 900, "probe": 900}
 """Who is ended first when memory is used up: what can be done later; then a daemon of Postfix, which its master starts
 again. Otherwise it would be the largest, this process, and the container with it."""
 
@@ -52,7 +54,7 @@ again. Otherwise it would be the largest, this process, and the container with i
 class _Process(Subprocess):  # type: ignore[misc] # supervisor has no types
     """A child whose output is the container's.
 
-    Its standard input: for the forwarder the log socket, for what runs now and then the settings, for others nothing.
+    Its standard input: a socket of ours, for what runs now and then the settings, for others nothing.
     """
 
     ending = ""
@@ -65,9 +67,9 @@ class _Process(Subprocess):  # type: ignore[misc] # supervisor has no types
 
     def _spawn_as_child(self, filename: str, argv: Any) -> Any:
         """Become the service. Runs in the child."""
-        if self.config.name == _FORWARDER:
+        if work := {_FORWARDER: forwarder.main, _LOGINS: offshoot.answer_logins}.get(self.config.name):
             self._prepare_child_fds()
-            offshoot.branch_off(_FORWARDER, self.set_uid, forwarder.main)
+            offshoot.branch_off(self.config.name, self.set_uid, work)
         if self.config.name == STATUS:
             self._prepare_child_fds()
             # Opened, and emptied, while this is still root.
@@ -82,7 +84,7 @@ class _Process(Subprocess):  # type: ignore[misc] # supervisor has no types
         if self.config.name in (_MAIL_SERVICE, STATUS):
             standard_input = os.open(os.devnull, os.O_RDONLY)
         else:
-            standard_input = self.config.log_socket.fileno() if self.config.name == _FORWARDER else REMEMBERED
+            standard_input = self.config.sockets.get(self.config.name, REMEMBERED)
         give_way(_GIVE_WAY.get(self.config.name, 0))
         os.dup2(standard_input, 0)
         os.closerange(3, self.config.options.minfds)
@@ -96,6 +98,7 @@ class _Service(ProcessConfig):  # type: ignore[misc] # supervisor has no types
     """What to run: a program of supervisord.conf without the pipes that supervisord reads its output from."""
 
     log_socket: LogSocket
+    sockets: ClassVar[dict[str, int]] = {}
 
     def make_dispatchers(self, proc: Any) -> tuple[dict[int, Any], dict[str, None]]:
         del proc
@@ -244,6 +247,9 @@ def supervise() -> None:
     options = Options()
     options.realize(args=["-c", paths.SUPERVISORD_CONF, "--nodaemon"])
     _Service.log_socket = LogSocket()
+    _Service.sockets[_FORWARDER] = _Service.log_socket.fileno()
+    if any(group.name == _LOGINS for group in options.process_group_configs):
+        _Service.sockets[_LOGINS] = open_login_socket().detach()
     for group in options.process_group_configs:
         group.process_configs = [
             _Service(options, **{name: getattr(config, name) for name in ProcessConfig.req_param_names})

@@ -45,8 +45,8 @@ def make_directory(path: str, mode: int, owner: tuple[int, int] = (0, 0)) -> Non
         raise CannotWriteError(_explain(path, error)) from error
 
 
-def write_file(path: str, text: str, mode: int, *, is_durable: bool = False) -> None:
-    """Make a file have exactly this text and mode: a reader sees the old one or the new one, never a part.
+def write_file(path: str, text: str, mode: int, *, group: str = "", is_durable: bool = False) -> None:
+    """Make a file have exactly this text, mode and group: a reader sees the old one or the new one, never a part.
 
     `is_durable`: whether this holds after a loss of power, too; then the text is on the disk before the name is.
     """
@@ -54,6 +54,8 @@ def write_file(path: str, text: str, mode: int, *, is_durable: bool = False) -> 
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
         try:
+            if group:
+                os.fchown(descriptor, -1, grp.getgrnam(group).gr_gid)
             os.fchmod(descriptor, mode)
             with os.fdopen(descriptor, "w", encoding="utf-8", closefd=False) as file:
                 file.write(text)

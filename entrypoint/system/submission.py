@@ -1,6 +1,6 @@
 """Hands one message to the relay in this container, as an application does. Network.
 
-Uses `smtp_session` to speak SMTP.
+Uses `smtp_session` to speak SMTP, and `handshake` where SMTPD_TLS_SECURITY_LEVEL=encrypt wants TLS of everyone.
 """
 
 from __future__ import annotations
@@ -12,10 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from entrypoint.system.handshake import TlsOrder
 from entrypoint.system.smtp_session import Reply, SessionError, connect
 
 # "250 2.0.0 Ok: queued as 4C8D31F2A" (smtpd(8)).
 _QUEUED: Final = re.compile(r"queued as ([0-9A-Za-z]+)")
+
+_WANTS_TLS: Final = 530
+"""RFC 3207 section 4. Whose certificate it is does not matter: this is our own relay, on our own address."""
 
 
 class RefusedError(Exception):
@@ -45,7 +49,13 @@ def submit(
     with contextlib.closing(session):
         greeting = _demand(session.read_reply(), "the greeting")
         _demand(session.ask(f"EHLO {name}".encode()), "EHLO")
-        _demand(session.ask(f"MAIL FROM:<{sender}>".encode()), f"the sender <{sender}>")
+        reply = session.ask(f"MAIL FROM:<{sender}>".encode())
+        if reply.code == _WANTS_TLS:
+            _demand(session.ask(b"STARTTLS"), "STARTTLS")
+            session.start_tls(TlsOrder(server_name=name))
+            _demand(session.ask(f"EHLO {name}".encode()), "EHLO")
+            reply = session.ask(f"MAIL FROM:<{sender}>".encode())
+        _demand(reply, f"the sender <{sender}>")
         replies = {recipient: session.ask(f"RCPT TO:<{recipient}>".encode()) for recipient in recipients}
         refused = {recipient: str(reply) for recipient, reply in replies.items() if reply.code >= 400}
         if len(refused) == len(recipients):

@@ -88,7 +88,7 @@ smtp_sasl_security_options = noanonymous
         remarks=(
             "smtp_tls_security_level = may took any",
             "LEFT OUT: mydestination = web1.example.test, localhost.example.test, localhost",
-            "clients are known by their network, and do not log in",
+            "NOT TAKEN: how clients log in, and speak TLS",
         ),
     ),
     "per-site": Old(

@@ -29,6 +29,7 @@ REPORT: Final[dict[str, Any]] = {
     "delays": dict.fromkeys(("total", "before_queue", "queue", "connection", "transmission"), _DELAY),
     "tls": {"verified": 4, "trusted": 0, "untrusted": 1, "anonymous": 0},
     "login_failures": 9,
+    "client_login_failures": 3,
     "history": [[NOW - 60, 1, 1, 0, 0]],
     "last": [],
     "queues": {

@@ -17,7 +17,9 @@ from typing import Final
 import pytest
 
 from entrypoint.config.certificates import parse_authorities
+from entrypoint.config.secret import Secret
 from entrypoint.plan.files import Facts, Plan
+from tests.unit.material import KEY, LEAF
 from tests.unit.reading import FACTS, plan_for
 
 GOLDEN: Final = pathlib.Path(__file__).with_name("golden")
@@ -37,7 +39,8 @@ senders = ["@news.example.com"]
 domains = ["bulk.example", ".bulk.example"]
 """
 WITHOUT_CHAIN: Final = Facts(host_name="relay")
-_LEFT_OUT: Final = "client-chain.pem"
+_LEFT_OUT: Final = ("client-chain.pem", "server-chain.pem")
+"""Keys, which are made for each run."""
 
 CASES: Final[Mapping[str, tuple[Mapping[str, str], Facts]]] = {
     "minimal": ({"RELAYHOST": "smtp.example.com"}, FACTS),
@@ -165,6 +168,23 @@ CASES: Final[Mapping[str, tuple[Mapping[str, str], Facts]]] = {
         },
         FACTS,
     ),
+    "logins": (
+        {
+            "RELAYHOST": "smtp.example.com:587",
+            "LISTEN_PORTS": "25 465 587",
+            "SMTPD_USERS_TABLE": 'ann:pa:ss "w"\nbob:{PLAIN}{x}',
+            "SENDER_LOGIN_TABLE": "@example.com ann, bob\nbob@example.org bob",
+            "SMTPD_TLS_CERT": LEAF,
+            "SMTPD_TLS_KEY": KEY,
+            "SMTPD_TLS_SECURITY_LEVEL": "encrypt",
+            "SMTPD_CLIENT_CERTS_TABLE": f"{'ab' * 32} printer",
+            "SMTPD_CLIENT_CONNECTION_RATE_LIMIT": "60",
+            "SMTPD_CLIENT_AUTH_RATE_LIMIT": "20",
+            "ALLOWED_SENDER_DOMAINS": "example.com example.org",
+            **LOGIN,
+        },
+        dataclasses.replace(FACTS, logins=Secret("ann:{SCRYPT}$scrypt$ln=14,r=8,p=1$c2FsdA$aGFzaA\n")),
+    ),
     "everything": (
         {
             "RELAYHOST": "smtp.example.com:465",
@@ -214,7 +234,8 @@ def _render_case(name: str) -> dict[str, str]:
     plan = plan_for(environ, facts)
     files = {file.path.rpartition("/")[2]: file.text for file in plan.files}
     assert len(files) == len(plan.files)
-    files.pop(_LEFT_OUT, None)
+    for name in _LEFT_OUT:
+        files.pop(name, None)
     return {**files, "files.txt": _list_files(plan)}
 
 
@@ -275,8 +296,10 @@ def test_every_table_and_file_that_main_cf_names_is_planned(name: str) -> None:
 def test_passwords_stand_in_their_table_only_which_root_alone_reads(name: str) -> None:
     """main.cf is readable for every user in the container, and `render` writes it for people."""
     environ, facts = CASES[name]
-    secrets = ["secret3", *(value for key, value in environ.items() if key.endswith("_PASSWORD"))]
+    secrets = ["secret3", 'pa:ss "w"', *(value for key, value in environ.items() if key.endswith("_PASSWORD"))]
     for file in plan_for(environ, facts).files:
-        is_secret = file.path.endswith(("sasl_passwd", "client-chain.pem"))
-        assert file.mode == (0o600 if is_secret else 0o644)
+        is_secret = file.path.endswith(("sasl_passwd", "client-chain.pem", "server-chain.pem"))
+        is_of_the_service = file.path.endswith("/logins")
+        assert file.mode == (0o600 if is_secret else 0o640 if is_of_the_service else 0o644)
+        assert file.group == ("logins" if is_of_the_service else "")
         assert is_secret or not any(secret in file.text for secret in secrets)

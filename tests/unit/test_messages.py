@@ -244,6 +244,8 @@ def test_report_counts_what_the_lines_said() -> None:
         attempt("c@example.com", "deferred", refused),
         "smtp[7]: connect to x[1.2.3.4]:25: Connection refused",
         "smtpd[5]: warning: x",
+        "smtpd[5]: warning: h[192.0.2.7]: SASL PLAIN authentication failed: wrong password, sasl_username=a",
+        "smtpd[5]: warning: h[192.0.2.7]: SASL LOGIN authentication aborted",
         "smtpd[5]: what nobody knows",
         at=61.0,
     )
@@ -261,7 +263,7 @@ def test_report_counts_what_the_lines_said() -> None:
         "version": 1,
         "since": 60.0,
         "at": 3600.0,
-        "lines": {"INFO": 17},
+        "lines": {"INFO": 19},
         "unknown_lines": 1,
         "connections": 1,
         "rejections": {"554": 1},
@@ -273,6 +275,7 @@ def test_report_counts_what_the_lines_said() -> None:
         },
         "tls": {"verified": 1, "trusted": 0, "untrusted": 0, "anonymous": 0},
         "login_failures": 2,
+        "client_login_failures": 1,
         "history": [[60, 1, 0, 2, 0], [120, 0, 1, 1, 1]],
         "forgotten_messages": 0,
     }  # fmt: skip

@@ -70,6 +70,7 @@ def test_metrics_say_what_was_found() -> None:
         ("authrelay_client_connections_total",): 7,
         ("authrelay_client_rejections_total", "450"): 1,
         ("authrelay_client_rejections_total", "554"): 2,
+        ("authrelay_client_login_failures_total",): 3,
         ("authrelay_upstream_login_failures_total",): 9,
         ("authrelay_upstream_tls_sessions_total", "verified"): 4,
         ("authrelay_upstream_tls_sessions_total", "untrusted"): 1,

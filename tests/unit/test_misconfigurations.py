@@ -20,6 +20,7 @@ from tests.unit.reading import read
 
 SECRET: Final = "Zq9-secret-text"
 BASE: Final = {"RELAYHOST": "smtp.example.com"}
+SERVER: Final = {"SMTPD_TLS_CERT": LEAF, "SMTPD_TLS_KEY": KEY}
 LOGIN: Final = {"RELAYHOST_USERNAME": "user@example.com", "RELAYHOST_PASSWORD": SECRET}
 
 
@@ -317,6 +318,216 @@ CASES: Final = (
         "hide_received_word",
         {"HIDE_RECEIVED": "maybe"},
         (("HIDE_RECEIVED=maybe: it is neither yes nor no. Write yes or no."),),
+    ),
+    Case(
+        "users_table_lines",
+        {"SMTPD_USERS_TABLE": f"# who\nann {SECRET}", **SERVER},
+        ("SMTPD_USERS_TABLE: line 2: it has no colon. Write 'user:password'.",),
+    ),
+    Case(
+        "users_table_same_user",
+        {"SMTPD_USERS_TABLE": f"ann:{SECRET}\nAnn:{SECRET}", **SERVER},
+        (
+            "SMTPD_USERS_TABLE: line 2: the user 'Ann' is there already, in line 1; upper and lower case are the same. "
+            "Keep one line for each user.",
+        ),
+    ),
+    Case(
+        "users_table_blank_at_the_end",
+        {"SMTPD_USERS_TABLE": f"ann:{SECRET} ", **SERVER},
+        (
+            "SMTPD_USERS_TABLE: line 1: the password of 'ann' begins or ends with a blank, or has a control character. "
+            "Choose another one, or give its hash: docker run --rm -i authrelay hash-password.",
+        ),
+    ),
+    Case(
+        "users_table_no_password",
+        {"SMTPD_USERS_TABLE": "ann:", **SERVER},
+        ("SMTPD_USERS_TABLE: line 1: the user 'ann' has no password. Write 'user:password', or remove the line.",),
+    ),
+    Case(
+        "users_table_user_with_blank",
+        {"SMTPD_USERS_TABLE": f"ann :{SECRET}", **SERVER},
+        (
+            "SMTPD_USERS_TABLE: line 1: the user name is empty, begins or ends with a blank, or has a control "
+            "character. "
+            "Write 'user:password'.",
+        ),
+    ),
+    Case(
+        "users_table_too_long",
+        {"SMTPD_USERS_TABLE": f"ann:{SECRET * 60}\n", **SERVER},
+        (
+            "SMTPD_USERS_TABLE: line 1: the password of 'ann' has more than 768 bytes, which no line of SMTP can "
+            "carry. "
+            "Choose a shorter one.",
+        ),
+    ),
+    Case(
+        "users_table_foreign_scheme",
+        {"SMTPD_USERS_TABLE": f"ann:{{SHA512-CRYPT}}$6${SECRET}", **SERVER},
+        (
+            "SMTPD_USERS_TABLE: line 1: '{SHA512-CRYPT}' is a kind of hash that cannot be verified here. "
+            "Make one: docker run --rm -i authrelay hash-password. A password that begins like that is written behind "
+            "{PLAIN}.",
+        ),
+    ),
+    Case(
+        "users_table_hash_without_dollars",
+        {"SMTPD_USERS_TABLE": f"ann:{{scrypt}}=14,r=8,p=5{SECRET}", **SERVER},
+        (
+            "SMTPD_USERS_TABLE: line 1: the scrypt hash is damaged: perhaps a shell or Compose took its $ signs. "
+            "Make one: docker run --rm -i authrelay hash-password.",
+        ),
+    ),
+    Case(
+        "users_table_hash_too_dear",
+        {"SMTPD_USERS_TABLE": "ann:{SCRYPT}$scrypt$ln=20,r=8,p=1$c2FsdHNhbHQ$aGFzaGhhc2hoYXNoaGFzaA", **SERVER},
+        (
+            "SMTPD_USERS_TABLE: line 1: the scrypt hash was made with ln=20, r=8, p=1, and here ln is 13 to 16, r 8 "
+            "and p "
+            "1 to 10. Make one: docker run --rm -i authrelay hash-password.",
+        ),
+    ),
+    Case(
+        "users_table_hash_too_cheap",
+        {"SMTPD_USERS_TABLE": "ann:{PBKDF2-SHA256}$pbkdf2-sha256$1000$c2FsdHNhbHQ$aGFzaGhhc2hoYXNoaGFzaA", **SERVER},
+        (
+            "SMTPD_USERS_TABLE: line 1: the pbkdf2-sha256 hash has 1000 rounds, and here they are 100000 to 2000000. "
+            "Make one: docker run --rm -i authrelay hash-password.",
+        ),
+    ),
+    Case(
+        "users_table_hash_cut",
+        {"SMTPD_USERS_TABLE": "ann:{SCRYPT}$scrypt$ln=14,r=8,p=1$c2FsdHNhbHQ$aGFz", **SERVER},
+        (
+            "SMTPD_USERS_TABLE: line 1: its salt or hash is too short or too long. "
+            "Make one: docker run --rm -i authrelay hash-password.",
+        ),
+    ),
+    Case(
+        "users_table_without_certificate",
+        {"SMTPD_USERS_TABLE": f"ann:{SECRET}"},
+        (
+            "SMTPD_USERS_TABLE: there is no SMTPD_TLS_CERT, and a password must not cross the network in the clear. "
+            "Set "
+            "SMTPD_TLS_CERT_FILE=/run/secrets/tls.crt and SMTPD_TLS_KEY_FILE=/run/secrets/tls.key. To try it out: "
+            "openssl "
+            "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 365 -subj /CN=relay -addext "
+            "subjectAltName=DNS:relay -keyout tls.key -out tls.crt, and let clients trust tls.crt.",
+        ),
+    ),
+    Case(
+        "sender_login_table_lines",
+        {"SENDER_LOGIN_TABLE": "@example.com", "SMTPD_USERS_TABLE": "ann:x", **SERVER},
+        ("SENDER_LOGIN_TABLE: line 1: it has no user. Write 'app@example.com user' or '@example.com user, other'.",),
+    ),
+    Case(
+        "sender_login_table_same_sender",
+        {"SENDER_LOGIN_TABLE": "@example.com ann\n@EXAMPLE.com bob", "SMTPD_USERS_TABLE": "ann:x", **SERVER},
+        ("SENDER_LOGIN_TABLE: line 2: '@example.com' is there already. Name all its users in one line.",),
+    ),
+    Case(
+        "sender_login_table_without_users",
+        {"SENDER_LOGIN_TABLE": "@example.com ann"},
+        (
+            "SENDER_LOGIN_TABLE: nobody can log in without SMTPD_USERS_TABLE, and so nobody could use these senders. "
+            "Set SMTPD_USERS_TABLE_FILE=/run/secrets/users, or remove it.",
+        ),
+    ),
+    Case(
+        "users_table_unreadable_says_nothing_of_senders",
+        {"SENDER_LOGIN_TABLE": "@example.com ann", "SMTPD_USERS_TABLE": "ann", **SERVER},
+        ("SMTPD_USERS_TABLE: line 1: it has no colon. Write 'user:password'.",),
+    ),
+    Case(
+        "server_certificate_without_key",
+        {"SMTPD_TLS_CERT": LEAF},
+        (
+            "SMTPD_TLS_CERT: there is a certificate but no SMTPD_TLS_KEY. Set SMTPD_TLS_KEY_FILE=/run/secrets/tls.key "
+            "as "
+            "well, or neither.",
+        ),
+    ),
+    Case(
+        "server_key_without_certificate",
+        {"SMTPD_TLS_KEY": KEY, "SMTPD_USERS_TABLE": "ann:x"},
+        (
+            "SMTPD_TLS_KEY: there is a key but no SMTPD_TLS_CERT. Set SMTPD_TLS_CERT_FILE=/run/secrets/tls.crt as "
+            "well, or "
+            "neither.",
+        ),
+    ),
+    Case(
+        "server_key_of_another_certificate",
+        {"SMTPD_TLS_CERT": LEAF, "SMTPD_TLS_KEY": OTHER_KEY},
+        (
+            "SMTPD_TLS_KEY: it is not the key of the first certificate in SMTPD_TLS_CERT. Give the pair that belongs "
+            "together, the relay's own certificate before its intermediates.",
+        ),
+    ),
+    Case(
+        "tls_for_clients_without_certificate",
+        {
+            "SMTPD_TLS_SECURITY_LEVEL": "encrypt",
+            "SMTPD_CLIENT_CERTS_TABLE": f"{'ab' * 32} printer",
+            "LISTEN_PORTS": "465 587",
+        },
+        (
+            "LISTEN_PORTS=465 587: port 465 begins with TLS (RFC 8314), and there is no SMTPD_TLS_CERT. Set "
+            "SMTPD_TLS_CERT_FILE=/run/secrets/tls.crt and SMTPD_TLS_KEY_FILE=/run/secrets/tls.key, or remove 465.",
+            "SMTPD_CLIENT_CERTS_TABLE: there is no SMTPD_TLS_CERT, and without TLS no client shows a certificate. Set "
+            "SMTPD_TLS_CERT_FILE=/run/secrets/tls.crt and SMTPD_TLS_KEY_FILE=/run/secrets/tls.key.",
+            "SMTPD_TLS_SECURITY_LEVEL=encrypt: there is no SMTPD_TLS_CERT, and so no TLS for clients. Set "
+            "SMTPD_TLS_CERT_FILE=/run/secrets/tls.crt and SMTPD_TLS_KEY_FILE=/run/secrets/tls.key, or remove it.",
+        ),
+    ),
+    Case(
+        "implicit_tls_alone",
+        {"LISTEN_PORTS": "465", **SERVER},
+        (
+            "LISTEN_PORTS=465: health checks and send-test inside the container need a port that does not begin with "
+            "TLS. "
+            "Set LISTEN_PORTS=465 587, and publish 465 alone.",
+        ),
+    ),
+    Case(
+        "client_tls_level_unknown",
+        {"SMTPD_TLS_SECURITY_LEVEL": "none", **SERVER},
+        ("SMTPD_TLS_SECURITY_LEVEL=none: it is not one of the words that this setting knows. Write may or encrypt.",),
+    ),
+    Case(
+        "client_certs_table_lines",
+        {"SMTPD_CLIENT_CERTS_TABLE": "ab:cd printer", **SERVER},
+        (
+            "SMTPD_CLIENT_CERTS_TABLE: line 1: 'ab:cd' is not a SHA-256 fingerprint. Write 64 hexadecimal digits as "
+            "'openssl x509 -noout -fingerprint -sha256' prints them.",
+        ),
+    ),
+    Case(
+        "client_certs_table_without_name",
+        {"SMTPD_CLIENT_CERTS_TABLE": "ab" * 32, **SERVER},
+        ("SMTPD_CLIENT_CERTS_TABLE: line 1: it is not a fingerprint and a name. Write 'AB:CD:... name'.",),
+    ),
+    Case(
+        "client_connection_rate_limit_zero",
+        {"SMTPD_CLIENT_CONNECTION_RATE_LIMIT": "0"},
+        ("SMTPD_CLIENT_CONNECTION_RATE_LIMIT=0: '0' is not a whole number from 1 to 1000000. Write, for example, 1.",),
+    ),
+    Case(
+        "client_message_rate_limit_zero",
+        {"SMTPD_CLIENT_MESSAGE_RATE_LIMIT": "0"},
+        ("SMTPD_CLIENT_MESSAGE_RATE_LIMIT=0: '0' is not a whole number from 1 to 1000000. Write, for example, 1.",),
+    ),
+    Case(
+        "client_recipient_rate_limit_zero",
+        {"SMTPD_CLIENT_RECIPIENT_RATE_LIMIT": "0"},
+        ("SMTPD_CLIENT_RECIPIENT_RATE_LIMIT=0: '0' is not a whole number from 1 to 1000000. Write, for example, 1.",),
+    ),
+    Case(
+        "client_auth_rate_limit_zero",
+        {"SMTPD_CLIENT_AUTH_RATE_LIMIT": "0"},
+        ("SMTPD_CLIENT_AUTH_RATE_LIMIT=0: '0' is not a whole number from 1 to 1000000. Write, for example, 1.",),
     ),
     Case(
         "upstreams_key_unknown",
@@ -2421,6 +2632,8 @@ def test_policy_line_for_an_unused_host_warns() -> None:
         ("mynetworks", "10.0.0.0/8", True),
         ("relay_domains", "example.com", True),
         ("smtpd_forbid_bare_newline", "no", True),
+        ("smtpd_tls_auth_only", "no", True),
+        ("smtpd_tls_auth_only", "yes", False),
         ("maximal_queue_lifetime", "1d", False),
     ],
 )

@@ -26,6 +26,11 @@ from tests.unit.reading import FACTS, find_text, plan_for, read, read_main_cf
 
 BASE: Final = {"RELAYHOST": "[smtp.example.com]:587"}
 
+CLIENT_TLS: Final = (
+    "smtpd_tls_security_level smtpd_tls_chain_files smtpd_tls_mandatory_protocols smtpd_tls_protocols "
+    "smtpd_tls_mandatory_ciphers"
+)
+
 # Setting -> a value that is accepted beside BASE (and NEEDED), to be damaged; the parameters that it may change.
 VALID: Final[Mapping[str, tuple[str, frozenset[str]]]] = {
     name: (value, frozenset(parameters.split()))
@@ -98,6 +103,29 @@ VALID: Final[Mapping[str, tuple[str, frozenset[str]]]] = {
             "smtpd_milters milter_default_action smtpd_milter_maps",
         ),
         ("MILTER_DEFAULT_ACTION", "quarantine", "milter_default_action"),
+        (
+            "SMTPD_USERS_TABLE",
+            "ann:pass:word\nbob:{PLAIN}x",
+            "smtpd_relay_restrictions smtpd_sasl_auth_enable smtpd_sasl_type smtpd_sasl_path "
+            "smtpd_sasl_security_options smtpd_tls_auth_only",
+        ),
+        ("SENDER_LOGIN_TABLE", "@a.example ann, bob", "smtpd_sender_login_maps smtpd_sender_restrictions"),
+        ("SMTPD_TLS_CERT", LEAF, CLIENT_TLS),
+        ("SMTPD_TLS_KEY", KEY, CLIENT_TLS),
+        ("SMTPD_TLS_SECURITY_LEVEL", "encrypt", "smtpd_tls_security_level"),
+        (
+            "SMTPD_CLIENT_CERTS_TABLE",
+            f"{'ab' * 32} app",
+            "smtpd_relay_restrictions smtpd_tls_ask_ccert smtpd_tls_fingerprint_digest relay_clientcerts",
+        ),
+        (
+            "SMTPD_CLIENT_CONNECTION_RATE_LIMIT",
+            "30",
+            "smtpd_client_connection_rate_limit smtpd_client_event_limit_exceptions",
+        ),
+        ("SMTPD_CLIENT_MESSAGE_RATE_LIMIT", "30", "smtpd_client_message_rate_limit"),
+        ("SMTPD_CLIENT_RECIPIENT_RATE_LIMIT", "30", "smtpd_client_recipient_rate_limit"),
+        ("SMTPD_CLIENT_AUTH_RATE_LIMIT", "30", "smtpd_client_auth_rate_limit"),
         ("MESSAGE_SIZE_LIMIT", "25M", "message_size_limit"),
         (
             "SENDER_REWRITE_TABLE",
@@ -147,6 +175,12 @@ NEEDED: Final[Mapping[str, Mapping[str, str]]] = {
     "SYSLOG_CA": {"SYSLOG_URL": "tls://logs.example.com"},
     "MILTER_DEFAULT_ACTION": {"SMTPD_MILTERS": "inet:milter:11332"},
     "CLIENT_CERT": {"CLIENT_KEY": KEY},
+    "SMTPD_TLS_CERT": {"SMTPD_TLS_KEY": KEY},
+    "SMTPD_TLS_KEY": {"SMTPD_TLS_CERT": LEAF},
+    "SMTPD_TLS_SECURITY_LEVEL": {"SMTPD_TLS_CERT": LEAF, "SMTPD_TLS_KEY": KEY},
+    "SMTPD_CLIENT_CERTS_TABLE": {"SMTPD_TLS_CERT": LEAF, "SMTPD_TLS_KEY": KEY},
+    "SMTPD_USERS_TABLE": {"SMTPD_TLS_CERT": LEAF, "SMTPD_TLS_KEY": KEY},
+    "SENDER_LOGIN_TABLE": {"SMTPD_TLS_CERT": LEAF, "SMTPD_TLS_KEY": KEY, "SMTPD_USERS_TABLE": "ann:x\nbob:y"},
     "CLIENT_KEY": {"CLIENT_CERT": LEAF},
 }
 # What the plan's view switches on and off; every other parameter is always there.
@@ -163,6 +197,11 @@ SWITCHED: Final = frozenset(
     sender_canonical_maps sender_canonical_classes message_drop_headers remote_header_rewrite_domain header_checks
     mime_header_checks nested_header_checks masquerade_domains masquerade_classes virtual_alias_maps
     virtual_alias_domains
+    smtpd_sasl_type smtpd_sasl_path smtpd_sasl_security_options smtpd_tls_auth_only smtpd_sender_login_maps
+    smtpd_tls_security_level smtpd_tls_chain_files smtpd_tls_mandatory_protocols smtpd_tls_protocols
+    smtpd_tls_mandatory_ciphers smtpd_tls_ask_ccert smtpd_tls_fingerprint_digest relay_clientcerts
+    smtpd_client_connection_rate_limit smtpd_client_message_rate_limit smtpd_client_recipient_rate_limit
+    smtpd_client_auth_rate_limit
     """.split()
 )
 BASELINE: Final = plan_for(BASE)
@@ -174,7 +213,9 @@ _UPSTREAMS_OWN: Final = re.compile(
     r"|    -o \{ (smtp|tlsproxy)_\w+ =( [^{}]*)? \}"
     r"|# (UPSTREAMS \[[a-z0-9-]+\]|(SENDER_RELAY|TRANSPORT)_TABLE line \d+)"
 )
-_SERVICES_OWN: Final = re.compile(f"{_LISTENER.pattern}|{_UPSTREAMS_OWN.pattern}")
+_SERVICES_OWN: Final = re.compile(
+    rf"{_LISTENER.pattern}|{_UPSTREAMS_OWN.pattern}|    -o \{{ smtpd_tls_wrappermode = yes \}}"
+)
 _LIMIT: Final = re.compile(
     r"smtp-[a-z0-9-]+_(destination_(concurrency|recipient)_limit|initial_destination_concurrency|transport_rate_delay)"
 )
@@ -206,6 +247,7 @@ def _damaged(draw: st.DrawFn, name: str) -> str:
 _USERS_OWN: Final = re.compile(
     r"(?m)^stopwaitsecs = \d+$|(?<=status\.service )[\d.]+:\d+$|(?<=status\.service )\[[\da-f:.]+\]:\d+$"
 )
+_LOGIN_PROGRAM: Final = re.compile(r"\n; Says whether a login.*?(?=\n; (It goes before|Run now))", re.DOTALL)
 _STATUS_PROGRAM: Final = re.compile(r"; It goes before.*?(?=\n; Run now and then)", re.DOTALL)
 
 
@@ -242,6 +284,7 @@ def _check_plan(plan: Plan, overridden: frozenset[str] = frozenset()) -> None:
     assert own == baseline
     # DRAIN_TIMEOUT and STATUS_LISTEN are all in it that is the user's.
     services, usual = (_USERS_OWN.sub("", find_text(one, "supervisord.conf")) for one in (plan, BASELINE))
+    services = _LOGIN_PROGRAM.sub("", services)
     assert services in (usual, _STATUS_PROGRAM.sub("", usual))
 
 

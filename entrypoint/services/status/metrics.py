@@ -174,6 +174,7 @@ def _tell_mail(report: Mapping[str, Any]) -> Iterator[Metric]:
         ("messages_accepted", "accepted", "Messages that were taken into the queue."),
         ("messages_accepted_bytes", "accepted_bytes", "Their size."),
         ("client_connections", "connections", "Connections of clients, without health checks."),
+        ("client_login_failures", "client_login_failures", "Logins of clients that were refused."),
         ("upstream_login_failures", "login_failures", "Logins that an upstream refused."),
     ):
         family = _count(name, help_text)
