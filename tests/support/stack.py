@@ -1,0 +1,136 @@
+"""The list server of compose/mailman.yaml with a mock of the provider: started, asked, and removed. Runs docker."""
+
+from __future__ import annotations
+
+import base64
+import email
+import email.message
+import email.policy
+import json
+import os
+import pathlib
+import uuid
+from dataclasses import dataclass
+from typing import Any, Final
+
+from tests.support.engine import Container, Engine, Network, Result, run_docker
+from tests.support.relay import IMAGE
+from tests.support.upstream import MOCK_IMAGE
+
+ROOT: Final = pathlib.Path(__file__).parents[2]
+WEB_HOST: Final = "lists.example.test"
+DOMAIN: Final = "lists.example.test"
+OWNER: Final = "postmaster@example.test"
+_TAG: Final = os.environ.get("AUTHRELAY_LISTS", "dev")
+_SERVICES: Final = ("relay", "core", "lighttpd")
+# In the upstream's container, which is on the network of those who may send.
+_HAND_OVER: Final = """
+import smtplib, sys
+kind, host, port, sender, recipient = sys.argv[1:]
+with getattr(smtplib, kind)(host, int(port), local_hostname="client.example.test", timeout=30) as server:
+    print(server.sendmail(sender, [recipient], sys.stdin.buffer.read()))
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sent:
+    """One message that has left through the provider."""
+
+    mail_from: str
+    rcpt_tos: tuple[str, ...]
+    message: email.message.EmailMessage
+    session_id: int
+
+    @property
+    def text(self) -> str:
+        """What a person reads first."""
+        part = self.message.get_body(("plain",))
+        return str(part.get_content()) if part is not None else ""
+
+
+class Stack:
+    """One Compose project."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.directory = engine.directory()
+        self.project = f"authrelay-lists-{uuid.uuid4().hex[:8]}"
+        environment = {
+            "RELAY_IMAGE": IMAGE,
+            "UPSTREAM_IMAGE": MOCK_IMAGE,
+            **{f"{name.upper()}_IMAGE": f"authrelay-lists-{name}:{_TAG}" for name in ("core", "web", "database", "lighttpd")},
+        }
+        # Any free port: other things run on this machine.
+        ports = dict.fromkeys(("SMTP_PORT", "HTTP_PORT", "HTTPS_PORT"), "127.0.0.1:")
+        make = (ROOT / "scripts" / "lists-trial", str(self.directory))
+        made = _run(make, {**ports, "WEB_HOST": WEB_HOST, "LIST_DOMAIN": DOMAIN})
+        with (self.directory / "env").open("a", encoding="utf-8") as file:
+            file.writelines(f"{key}={value}\n" for key, value in environment.items())
+        change = {"services": {"lighttpd": {"networks": {"outside": {"aliases": [WEB_HOST]}}}}}
+        (self.directory / "change.yaml").write_text(json.dumps(change), encoding="utf-8")
+        first, *words = made.split()
+        assert first == "docker"
+        self.command = [*words, "--file", str(self.directory / "change.yaml"), "--project-name", self.project]
+
+    def compose(self, *arguments: str, stdin: bytes = b"", check: bool = True) -> Result:
+        """Run one docker compose command."""
+        return run_docker([*self.command, *arguments], stdin=stdin, check=check, timeout_seconds=300)
+
+    def up(self) -> None:
+        """Start it, and wait until everything is healthy."""
+        self.compose("up", "--detach", "--wait", "--wait-timeout", "240", *_SERVICES)
+
+    def down(self, *arguments: str) -> None:
+        """Stop it."""
+        self.compose("down", "--timeout", "20", *arguments)
+
+    def container(self, service: str) -> Container:
+        """The container of a service."""
+        return Container(f"{self.project}-{service}-1")
+
+    @property
+    def outside(self) -> Network:
+        """Where the world is."""
+        return Network(f"{self.project}_outside", "")
+
+    @property
+    def authority_pem(self) -> str:
+        """The CA that its certificate is of."""
+        return self.compose("exec", "--no-TTY", "lighttpd", "cat", "/tls/ca.pem").text
+
+    def read_secret(self, name: str) -> str:
+        """One secret."""
+        return (self.directory / "secrets" / name).read_text(encoding="utf-8").strip()
+
+    def deliver(self, sender: str, recipient: str, message: bytes, *, host: str = "core", port: int = 8024) -> None:
+        """Hand a message to Mailman by LMTP, or to another server by SMTP."""
+        kind = "LMTP" if port == 8024 else "SMTP"
+        command = ("python3", "-c", _HAND_OVER, kind, host, str(port), sender, recipient)
+        self.compose("exec", "--no-TTY", "upstream", *command, stdin=message)
+
+    def sent(self) -> list[Sent]:
+        """What has left through the provider."""
+        return [
+            Sent(
+                mail_from=one["mail_from"],
+                rcpt_tos=tuple(one["rcpt_tos"]),
+                message=email.message_from_bytes(base64.b64decode(one["data"]), policy=email.policy.default),
+                session_id=one["session_id"],
+            )
+            for one in self._ask_upstream("/messages")
+        ]
+
+    def sessions(self) -> dict[int, dict[str, Any]]:
+        """The provider's sessions by number."""
+        return {one["id"]: one for one in self._ask_upstream("/sessions")}
+
+    def _ask_upstream(self, path: str) -> Any:
+        script = f"import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:8025{path}').read().decode())"
+        return json.loads(self.compose("exec", "--no-TTY", "upstream", "python3", "-c", script).stdout)
+
+
+def _run(command: tuple[pathlib.Path | str, ...], environment: dict[str, str]) -> str:
+    import subprocess
+
+    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
