@@ -31,9 +31,7 @@ def wait_sent(stack: Stack, recipient: str, subject: str) -> Sent:
     """Wait for a message to somebody; the newest."""
 
     def find() -> list[Sent]:
-        return [
-            one for one in stack.sent() if one.rcpt_tos == (recipient,) and subject in str(one.message["Subject"])
-        ]
+        return [one for one in stack.sent() if one.rcpt_tos == (recipient,) and subject in str(one.message["Subject"])]
 
     return wait_until(find, 60, f"{recipient} should be sent: {subject}")[-1]
 
@@ -136,6 +134,7 @@ def test_people_subscribe_with_and_without_an_account(stack: Stack, member: Page
 
 def test_post_reaches_each_member_and_the_archive(stack: Stack, members: Page, page: Page) -> None:
     """Each copy has a sender that names its member, for bounces, and the headers of RFC 2369 and RFC 2919."""
+    del members
     stack.deliver(ALICE, LIST, make_post("First post", "<first@example.com>"))
     copies = {member: wait_sent(stack, member, "First post") for member in (ALICE, DORA, *OTHERS)}
     sessions = stack.sessions()
@@ -149,7 +148,7 @@ def test_post_reaches_each_member_and_the_archive(stack: Stack, members: Page, p
         assert sessions[copy.session_id]["sni"] == "upstream.example.test"
     assert len([one for one in stack.sent() if "First post" in str(one.message["Subject"])]) == 4
 
-    archived = str(copies[ALICE].message["Archived-At"]).strip("<>")
+    archived = str(copies[ALICE].message["Archived-At"]).strip("<> ")
     assert archived.startswith(f"{SITE}/archives/list/{LIST}/message/")
     wait_until(lambda: visit_archive(page, archived), 60, "the archive should have the post")
     assert "The first of all posts: Grüße." in page.text
@@ -170,7 +169,7 @@ def test_people_unsubscribe_in_the_browser_and_by_mail(
     """Leaving takes as little as joining."""
     del members
     member.visit(f"{SITE}/mailman3/lists/{LIST_ID}/")
-    member.submit("form[action$='/unsubscribe']")
+    member.submit("form[action*='/unsubscribe']")
     wait_sent(stack, ALICE, "unsubscribed")
     stack.deliver(DORA, f"announce-leave@{DOMAIN}", b"From: dora@example.com\r\nSubject: leave\r\n\r\n")
     reader.visit(find_link(wait_sent(stack, DORA, "leave")))

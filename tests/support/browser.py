@@ -43,8 +43,8 @@ class Browser:
     ) -> None:
         self.container: Container = engine.run(image, kind="browser", network=network)
         if authority_pem:
-            command = ["certutil", "-d", "sql:/root/.pki/nssdb", "-A", "-n", "imported", "-t", "C,,"]
-            self.container.exec(command, stdin=authority_pem.encode())
+            trust = ("certutil", "-d", "sql:/root/.pki/nssdb", "-A", "-n", "imported", "-t", "C,,")
+            self.container.exec(trust, stdin=authority_pem.encode())
         program = os.environ.get("DOCKER", "docker")
         command = (program, "exec", "--interactive", self.container.name, "sh", "-c", _COMMAND)
         self._process = subprocess.Popen(

@@ -9,6 +9,7 @@ import email.policy
 import json
 import os
 import pathlib
+import subprocess
 import uuid
 from dataclasses import dataclass
 from typing import Any, Final
@@ -22,6 +23,7 @@ WEB_HOST: Final = "lists.example.test"
 DOMAIN: Final = "lists.example.test"
 OWNER: Final = "postmaster@example.test"
 _TAG: Final = os.environ.get("AUTHRELAY_LISTS", "dev")
+_BUILT: Final = ("core", "web", "database", "lighttpd")
 _SERVICES: Final = ("relay", "core", "lighttpd")
 # In the upstream's container, which is on the network of those who may send.
 _HAND_OVER: Final = """
@@ -57,7 +59,7 @@ class Stack:
         environment = {
             "RELAY_IMAGE": IMAGE,
             "UPSTREAM_IMAGE": MOCK_IMAGE,
-            **{f"{name.upper()}_IMAGE": f"authrelay-lists-{name}:{_TAG}" for name in ("core", "web", "database", "lighttpd")},
+            **{f"{name.upper()}_IMAGE": f"authrelay-lists-{name}:{_TAG}" for name in _BUILT},
         }
         # Any free port: other things run on this machine.
         ports = dict.fromkeys(("SMTP_PORT", "HTTP_PORT", "HTTPS_PORT"), "127.0.0.1:")
@@ -129,8 +131,6 @@ class Stack:
 
 
 def _run(command: tuple[pathlib.Path | str, ...], environment: dict[str, str]) -> str:
-    import subprocess
-
     done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
