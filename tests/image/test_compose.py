@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import subprocess
 import uuid
 from collections.abc import Iterator
 
@@ -66,3 +67,23 @@ def test_compose_file_starts_healthy_delivers_and_stops_in_time(
     wait_until(lambda: not relay.is_running, 10, "it should end")
     assert relay.exit_status() == 0
     assert relay.logs().endswith("stopped; the queue is empty\n")
+
+
+def test_list_server_publishes_three_ports_and_has_no_rights_to_spare() -> None:
+    """compose/mailman.yaml as it stands: what it costs to look is nothing, `make stack` starts it."""
+    needed = ("RELAYHOST", "RELAYHOST_USERNAME", "LIST_DOMAIN", "WEB_HOST", "MAIL_HOST", "SITE_OWNER")
+    environment = dict.fromkeys(needed, "x") | {"PATH": os.environ["PATH"]}
+    command = ["docker", "compose", "--file", str(FILE.parent / "mailman.yaml"), "config", "--format", "json"]
+    done = subprocess.run(command, env=environment, capture_output=True, check=True)
+    services = json.loads(done.stdout)["services"]
+    published = {(name, port["target"]) for name, one in services.items() for port in one.get("ports", [])}
+    assert published == {("relay", 25), ("lighttpd", 80), ("lighttpd", 443)}
+    for name, one in services.items():
+        assert one["read_only"] is True, name
+        assert one["cap_drop"] == ["ALL"], name
+        assert one["security_opt"] == ["no-new-privileges:true"], name
+    assert {name for name, one in services.items() if "cap_add" in one} == {"relay", "certificate"}
+    for name in needed:
+        less = {key: value for key, value in environment.items() if key != name}
+        done = subprocess.run(command, env=less, capture_output=True, check=False)
+        assert f"Write {name}=" in done.stderr.decode(), name
