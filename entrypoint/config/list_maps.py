@@ -26,6 +26,8 @@ class ListMaps:
     """The addresses of all lists, in lower case, and what else was there."""
 
     addresses: tuple[str, ...]
+    domains: tuple[str, ...]
+    """Where the lists are reached; what a domain with an alias_domain is called inside may be nobody's business."""
     odd_lines: tuple[str, ...] = ()
     """Lines that are none of Mailman's."""
 
@@ -37,9 +39,9 @@ def are_whole(texts: Sequence[str]) -> bool:
 
 def parse_list_maps(texts: Iterable[str]) -> ListMaps:
     """Return what the files say; lines that cannot be read are left out, and named."""
-    addresses: dict[str, None] = {}
+    addresses: dict[str, int] = {}
     odd: list[str] = []
-    for line in (line for text in texts for line in text.split("\n")):
+    for source, line in ((source, line) for source, text in enumerate(texts) for line in text.split("\n")):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         key, *value = line.split(maxsplit=1)
@@ -47,8 +49,9 @@ def parse_list_maps(texts: Iterable[str]) -> ListMaps:
         if line[0].isspace() or not value or not _ADDRESS.fullmatch(address):
             odd.append(line.strip())
         else:
-            addresses[address] = None
-    return ListMaps(addresses=tuple(addresses), odd_lines=tuple(odd))
+            addresses.setdefault(address, source)
+    domains = dict.fromkeys(address.rpartition("@")[2] for address, source in addresses.items() if source == 0)
+    return ListMaps(addresses=tuple(addresses), domains=tuple(domains), odd_lines=tuple(odd))
 
 
 def _read_key(key: str) -> str:

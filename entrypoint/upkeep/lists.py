@@ -36,8 +36,7 @@ def _remark(maps: ListMaps, domains: tuple[str, ...], path: str) -> list[str]:
         more = f" and {len(maps.odd_lines) - 1} more" if len(maps.odd_lines) > 1 else ""
         first = escape_odd(maps.odd_lines[0][:100])
         remarks.append(f"LIST_MAPS_DIR: {escape_odd(path)} has a line that is none of Mailman's: '{first}'{more}")
-    others = dict.fromkeys(address.rpartition("@")[2] for address in maps.addresses)
-    missing = [domain for domain in others if domain not in domains]
+    missing = [domain for domain in maps.domains if domain not in domains]
     if missing:
         named = ", ".join(missing[:_MOST_NAMED])
         remarks.append(
