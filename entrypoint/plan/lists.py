@@ -20,8 +20,14 @@ _OWN_NAMES: Final = f"{paths.POSTFIX_CONFIG}/list_own_names"
 _STATUS: Final = f"{paths.POSTFIX_CONFIG}/list_status"
 _COMMANDS: Final = f"{paths.POSTFIX_CONFIG}/list_commands"
 
-STATUS_PREFIX: Final = "list server: "
-"""What `reasons` knows the list server's words by."""
+_STATUS_RULES: Final = """\
+/^(5[.][0-9.]+) (host [^ ]+ said: 5.*in reply to (RCPT TO|DATA|end of DATA) command.*)$/ $1 list server: $2
+/^(5[.]3[.]4) (message size .*)$/ $1 list server: $2
+/^[45]([.][0-9.]+) (.*)$/ 4$1 list server: $2
+"""
+"""What the list server says of a recipient or a message counts. Everything else is for later: a container that is away
+has no address either, for which lmtp(8) would return the mail (postconf(5) lmtp_delivery_status_filter). `list server`
+is what `reasons` knows these words by."""
 
 
 def plan_lists(settings: Settings, facts: Facts, own_name: str) -> Iterator[PlannedFile]:
@@ -41,7 +47,7 @@ def plan_lists(settings: Settings, facts: Facts, own_name: str) -> Iterator[Plan
     names = dict.fromkeys((own_name.lower(), *domains))
     answer = "550 5.7.1 that is a name of this server's own"
     yield PlannedFile(path=_OWN_NAMES, text="".join(f"{name} {answer}\n" for name in names), is_table=True)
-    yield PlannedFile(path=_STATUS, text=f"/^([45][.][0-9]+[.][0-9]+) (.*)$/ $1 {STATUS_PREFIX}$2\n")
+    yield PlannedFile(path=_STATUS, text=_STATUS_RULES)
     yield PlannedFile(path=_COMMANDS, text=_render_commands(own_name))
 
 
@@ -51,9 +57,10 @@ def _render_commands(own_name: str) -> str:
     To `<postmaster>`, in whatever spelling, it says yes to everyone, without another question (RFC 5321 section 4.5.1);
     with the domain it is an address as any other. `%` and `!` make a route, which is none of these.
     """
+    route = "(@[^<>]*:)?"
     return (
-        f"/^(RCPT[[:blank:]]+TO:[[:blank:]]*<[^@%!<>]+)(>.*)$/ ${{1}}@{own_name}${{2}}\n"
-        f"/^(RCPT[[:blank:]]+TO:[[:blank:]]*[^@%!<>[:blank:]]+)([[:blank:]].*)?$/ ${{1}}@{own_name}${{2}}\n"
+        f"/^(RCPT[[:blank:]]+TO:[[:blank:]]*<{route}[^@%!<>]+)(>.*)$/ ${{1}}@{own_name}${{3}}\n"
+        f"/^(RCPT[[:blank:]]+TO:[[:blank:]]*{route}[^@%!<>[:blank:]]+)([[:blank:]].*)?$/ ${{1}}@{own_name}${{3}}\n"
     )
 
 
