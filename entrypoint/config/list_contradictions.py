@@ -20,6 +20,12 @@ _EXAMPLES = {
 def check_lists(settings: Settings) -> Iterator[Problem]:
     """Yield every problem."""
     yield from _check_all_are_there(settings)
+    if settings.dnsbl_sites and not settings.list_domains:
+        yield Problem(
+            setting="DNSBL_SITES",
+            what="it is asked about who sends to lists, and there are no LIST_DOMAINS",
+            remedy=f"Set LIST_DOMAINS={_EXAMPLES['LIST_DOMAINS']} and what it needs, or remove it",
+        )
     for domain in settings.list_domains or ():
         yield from _check_routes(settings, domain)
         yield from _check_senders(settings, domain)

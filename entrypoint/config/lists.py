@@ -21,7 +21,7 @@ def parse_list_domain(text: str) -> str:
         raise InvalidValue(f"'{text}' is not one domain", f"Name each domain of lists by itself: {SETTING}={bare}")
     domain = parse_host_name(text)
     if "." not in domain:
-        raise InvalidValue(f"'{text}' has no dot, and nobody outside could send there", f"Write lists.{domain}.example")
+        raise InvalidValue(f"'{text}' has no dot, and nobody outside could send there", f"Write {domain}.example.com")
     return domain
 
 
