@@ -135,7 +135,7 @@ def test_people_subscribe_with_and_without_an_account(stack: Stack, member: Page
 def test_post_reaches_each_member_and_the_archive(stack: Stack, members: Page, page: Page) -> None:
     """Each copy has a sender that names its member, for bounces, and the headers of RFC 2369 and RFC 2919."""
     del members
-    stack.deliver(ALICE, LIST, make_post("First post", "<first@example.com>"))
+    stack.deliver(ALICE, LIST, make_post("First post", "<first@example.com>"), host="relay", port=25)
     copies = {member: wait_sent(stack, member, "First post") for member in (ALICE, DORA, *OTHERS)}
     sessions = stack.sessions()
     for member, copy in copies.items():
@@ -155,6 +155,53 @@ def test_post_reaches_each_member_and_the_archive(stack: Stack, members: Page, p
     link = page.evaluate("[...document.querySelectorAll('a')].find(one => one.innerText.includes('numbers.csv')).href")
     content = page.evaluate(f"fetch({link!r}).then(answer => answer.text())")
     assert content == "one,two\n1,2\n"
+
+
+_BOUNCE = b"""From: MAILER-DAEMON@mx.example.net\r
+Subject: Undelivered\r
+MIME-Version: 1.0\r
+Content-Type: multipart/report; report-type=delivery-status; boundary=x\r
+\r
+--x\r
+\r
+No such user.\r
+--x\r
+Content-Type: message/delivery-status\r
+\r
+Reporting-MTA: dns; mx.example.net\r
+\r
+Final-Recipient: rfc822; bob@example.net\r
+Action: failed\r
+Status: 5.1.1\r
+\r
+--x--\r
+"""
+
+
+def test_bounce_from_outside_is_counted_and_nothing_else_comes_in(stack: Stack, members: Page) -> None:
+    """Port 25 is for the lists alone; a bounce finds its member by the sender that his copies had."""
+    del members
+    own = f"announce-bounces+{OTHERS[0].replace('@', '=')}@{DOMAIN}"
+    assert stack.converse_from_outside("", own, _BOUNCE)[0] == 250
+    for recipient, code in ((f"nobody@{DOMAIN}", 550), ("bob@example.net", 554), (f"announce@other.{DOMAIN}", 554)):
+        assert stack.converse_from_outside("", recipient, _BOUNCE)[0] == code, recipient
+
+    def count() -> int:
+        found = stack.ask_mailman(f"/members/find?subscriber={OTHERS[0]}&list_id={LIST_ID}")
+        return int(found["entries"][0]["bounce_score"])
+
+    assert wait_until(count, 60, "the bounce should be counted") == 1
+
+
+def test_runners_of_mailman_share_their_memory(stack: Stack, members: Page) -> None:
+    """A dozen Pythons of their own would take 900 MB (compose/mailman/core/lists-master)."""
+    del members
+    statistics = stack.container("core").exec(["cat", "/sys/fs/cgroup/memory.stat"]).text
+    anonymous = int(next(line.split()[1] for line in statistics.splitlines() if line.startswith("anon ")))
+    assert anonymous < 400 * 2**20
+    log = stack.container("core").logs()
+    assert log.count("runner started.") == 12
+    assert "Traceback" not in log
 
 
 def visit_archive(page: Page, address: str) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import ssl
 import subprocess
 from collections.abc import Iterator
 
@@ -67,6 +69,15 @@ def run_script(stack: Stack, name: str, file: str) -> subprocess.CompletedProces
     environment = {**os.environ, "COMPOSE": "docker " + " ".join(stack.command)}
     command = (str(ROOT / "scripts" / name), file)
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+
+
+def test_first_steps_are_those_that_are_left(filled: Stack) -> None:
+    """There is a list already; the fingerprint is that of the CA which is served."""
+    said = filled.compose("run", "--rm", "--no-deps", "first-steps").text
+    digest = hashlib.sha256(ssl.PEM_cert_to_DER_cert(filled.authority_pem)).hexdigest().upper()
+    assert digest in said.replace(":", "")
+    assert f"Lists: {LIST}" in said
+    assert "Add the domain" not in said
 
 
 def test_lists_and_archives_outlive_a_down_and_an_up(filled: Stack) -> None:

@@ -9,6 +9,8 @@ import email.policy
 import json
 import os
 import pathlib
+import smtplib
+import ssl
 import subprocess
 import uuid
 from dataclasses import dataclass
@@ -21,6 +23,7 @@ from tests.support.upstream import MOCK_IMAGE
 ROOT: Final = pathlib.Path(__file__).parents[2]
 WEB_HOST: Final = "lists.example.test"
 DOMAIN: Final = "lists.example.test"
+MAIL_HOST: Final = "mx.example.test"
 OWNER: Final = "postmaster@example.test"
 _TAG: Final = os.environ.get("AUTHRELAY_LISTS", "dev")
 _BUILT: Final = ("core", "web", "database", "lighttpd")
@@ -108,6 +111,29 @@ class Stack:
         kind = "LMTP" if port == 8024 else "SMTP"
         command = ("python3", "-c", _HAND_OVER, kind, host, str(port), sender, recipient)
         self.compose("exec", "--no-TTY", "upstream", *command, stdin=message)
+
+    def converse_from_outside(self, sender: str, recipient: str, message: bytes) -> tuple[int, str]:
+        """Bring a message to the published port 25, over TLS that is verified; the reply to RCPT, or to its end."""
+        context = ssl.create_default_context(cadata=self.authority_pem)
+        port = self.container("relay").published_port(25)
+        with smtplib.SMTP("127.0.0.1", port, local_hostname="mx.example.com", timeout=30) as server:
+            # The name that is looked for in the certificate, and that it has; the address is the published one.
+            server._host = MAIL_HOST  # type: ignore[attr-defined]
+            server.starttls(context=context)
+            server.ehlo()
+            server.mail(sender)
+            code, text = server.rcpt(recipient)
+            if code == 250:
+                code, text = server.data(message)
+        return code, text.decode()
+
+    def ask_mailman(self, path: str) -> Any:
+        """What Mailman's REST API says."""
+        script = (
+            "import requests; secret = open('/run/secrets/rest_password').read().strip(); "
+            f"print(requests.get('http://core:8001/3.1{path}', auth=('restadmin', secret)).text)"
+        )
+        return json.loads(self.compose("exec", "--no-TTY", "web", "python3", "-c", script).stdout)
 
     def sent(self) -> list[Sent]:
         """What has left through the provider."""
