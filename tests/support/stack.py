@@ -127,14 +127,6 @@ class Stack:
                 code, text = server.data(message)
         return code, text.decode()
 
-    def ask_mailman(self, path: str) -> Any:
-        """What Mailman's REST API says."""
-        script = (
-            "import requests; secret = open('/run/secrets/rest_password').read().strip(); "
-            f"print(requests.get('http://core:8001/3.1{path}', auth=('restadmin', secret)).text)"
-        )
-        return json.loads(self.compose("exec", "--no-TTY", "web", "python3", "-c", script).stdout)
-
     def sent(self) -> list[Sent]:
         """What has left through the provider."""
         return [
