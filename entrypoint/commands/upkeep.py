@@ -45,6 +45,7 @@ _NAMES: Final = {
     "sender_logins": "whose a sender is",
     "client_certs": "which client certificates may send",
     "server-chain.pem": "the certificate that clients are shown",
+    "list_recipients": "which lists there are",
     "tls_policy": "the TLS policies",
     "sender_routes": "where mail goes by its sender",
     "recipient_routes": "where mail goes by its recipient",
@@ -70,13 +71,13 @@ def main(arguments: list[str]) -> int:
     is_due = is_fetch_due(before)
     is_refused = is_told(paths.REFUSED)
     endings: tuple[Ending, ...] = ()
-    has_names = False
+    has_names = lacks_lists = False
     changed: list[str] = []
     try:
         prepared = prepare(Occasion.FETCH if is_due else Occasion.REVIEW, environ, key=bytes.fromhex(memory["key"]))
         under_way = find_daemons("smtp")
         changed = apply_changes(prepared.plan.files)
-        endings, has_names = prepared.endings, prepared.has_names
+        endings, has_names, lacks_lists = prepared.endings, prepared.has_names, prepared.lacks_lists
         after = _judge(before, prepared, changed, is_fetched=is_due)
         after = replace(after, troubles={**after.troubles, **_find_orphans(environ)})
         _tell_changes(changed, prepared)
@@ -90,7 +91,7 @@ def main(arguments: list[str]) -> int:
         _end_old_sessions()
     say_changes(before, after)
     save_record(after)
-    plan_next_run(after, watches, endings, has_names=has_names)
+    plan_next_run(after, watches, endings, has_names=has_names, lacks_lists=lacks_lists)
     if changed and under_way:
         _retry_what_failed_last(under_way)
     return 0

@@ -17,8 +17,7 @@ NAMES: Final = frozenset(declaration.name for declaration in DECLARATIONS)
 _COMING: Final = frozenset(
     """
     OAUTH2_TOKEN_URL OAUTH2_CLIENT_ID OAUTH2_CLIENT_SECRET
-    OAUTH2_REFRESH_TOKEN OAUTH2_SCOPE OAUTH2_GRANT LIST_DOMAINS
-    LIST_LMTP LIST_MAPS_DIR
+    OAUTH2_REFRESH_TOKEN OAUTH2_SCOPE OAUTH2_GRANT
     """.split()
 )
 """Names of settings that later versions have. Ignoring one would leave a user with less than was asked for."""

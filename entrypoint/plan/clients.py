@@ -52,7 +52,12 @@ def view_clients(settings: Settings, probe_sources: Sequence[str]) -> dict[str, 
             *(["permit_sasl_authenticated"] if has_logins else []),
             *(["permit_tls_clientcerts"] if has_certificates else []),
         ],
-        "refusals": [*([answer] if asked else []), "reject"],
+        # Where something is taken from strangers, they are told that it was the recipient.
+        "refusals": [
+            *([answer] if asked else []),
+            *(["reject_unauth_destination"] if settings.list_domains else []),
+            "reject",
+        ],
         "has_logins": has_logins,
         "login_socket": paths.LOGIN_SOCKET,
         "has_client_tls": settings.smtpd_tls_cert is not None,

@@ -14,6 +14,13 @@ from entrypoint.config.values import LOOPBACK_ONLY
 from entrypoint.plan.capacity import choose_capacity
 from entrypoint.plan.clients import LOGIN_GROUP, plan_clients, view_clients, view_listeners
 from entrypoint.plan.files import Facts, Plan, PlannedFile
+from entrypoint.plan.lists import (
+    choose_message_limit,
+    list_list_routes,
+    plan_lists,
+    view_list_service,
+    view_lists,
+)
 from entrypoint.plan.networks import (
     choose_excluded_gateways,
     choose_networks,
@@ -23,7 +30,8 @@ from entrypoint.plan.networks import (
     render_networks,
 )
 from entrypoint.plan.overrides import override_parameters, override_services, plan_table
-from entrypoint.plan.rewriting import list_alias_recipients, plan_rewriting, view_rewriting
+from entrypoint.plan.restrictions import plan_restrictions, view_restrictions
+from entrypoint.plan.rewriting import plan_rewriting, view_rewriting
 from entrypoint.plan.services import (
     TLS_PROXY,
     Service,
@@ -32,8 +40,8 @@ from entrypoint.plan.services import (
     find_password_table,
     list_services,
 )
+from entrypoint.plan.syslog import plan_syslog
 from entrypoint.plan.tables import (
-    render_allowed,
     render_password_table,
     render_policy_table,
     render_recipient_routes,
@@ -44,8 +52,6 @@ from entrypoint.plan.templates import render_template
 _PROBE_SOURCE: Final = "127.0.0.25"
 _SENDERS: Final = f"{paths.POSTFIX_CONFIG}/sender_routes"
 _RECIPIENTS: Final = f"{paths.POSTFIX_CONFIG}/recipient_routes"
-_ALLOWED_SENDERS: Final = f"{paths.POSTFIX_CONFIG}/allowed_senders"
-_ALLOWED_RECIPIENTS: Final = f"{paths.POSTFIX_CONFIG}/allowed_recipients"
 _POLICIES: Final = f"{paths.POSTFIX_CONFIG}/tls_policy"
 _GATEWAYS: Final = f"{paths.POSTFIX_CONFIG}/gateways"
 _STATUS_FILTER: Final = f"{paths.POSTFIX_CONFIG}/not_about_the_message"
@@ -68,6 +74,7 @@ def compute_plan(settings: Settings, facts: Facts, templates: str = paths.TEMPLA
             "deliveries": f"{services[0].processes:<7}",
             "services": [_view_service(service, services[0]) for service in services[1:]],
             "proxies": _view_proxies(services),
+            "list_service": view_list_service(settings),
             "has_lmtp": any(str(target).startswith("lmtp:") for _, target in settings.recipient_routes),
         },
     )
@@ -110,16 +117,11 @@ def compute_plan(settings: Settings, facts: Facts, templates: str = paths.TEMPLA
     for path, table in (
         (_POLICIES, render_policy_table(settings)),
         (_SENDERS, render_sender_routes(settings)),
-        (_RECIPIENTS, render_recipient_routes(settings)),
-        # A bounce has no sender.
-        (_ALLOWED_SENDERS, render_allowed(settings.allowed_sender_domains, "<>")),
-        (
-            _ALLOWED_RECIPIENTS,
-            render_allowed(settings.allowed_recipient_domains, *list_alias_recipients(settings, own_name)),
-        ),
+        (_RECIPIENTS, settings.recipient_routes and list_list_routes(settings) + render_recipient_routes(settings)),
     ):
         if table:
             files.append(PlannedFile(path=path, text=table, is_table=True))
+    files += plan_restrictions(settings, own_name)
     authorities = settings.relayhost_ca if settings.relayhost_ca_url is None else facts.fetched_authorities
     if authorities is not None:
         files.append(PlannedFile(path=paths.UPSTREAM_AUTHORITIES, text=authorities.pem))
@@ -130,8 +132,9 @@ def compute_plan(settings: Settings, facts: Facts, templates: str = paths.TEMPLA
         files += _plan_service(service)
     files += map(plan_table, settings.own_tables)
     files += plan_clients(settings, facts)
-    files += plan_syslog(settings, facts)
+    files += plan_syslog(settings, own_name)
     files += plan_rewriting(settings, own_name)
+    files += plan_lists(settings, facts, own_name)
     return Plan(files=tuple(files), warnings=_warn(settings, facts), authorities=authorities)
 
 
@@ -195,25 +198,6 @@ def find_probe_targets(settings: Settings) -> list[tuple[str, int, str]]:
     return [(address, port, address if ":" in address else _PROBE_SOURCE) for address, port in targets]
 
 
-def plan_syslog(settings: Settings, facts: Facts) -> list[PlannedFile]:
-    """Return what tells the log forwarder of SYSLOG_URL, if it is set."""
-    if settings.syslog_url is None:
-        return []
-    server = {
-        "url": str(settings.syslog_url),
-        "transport": settings.syslog_url.transport,
-        "host": settings.syslog_url.host,
-        "port": settings.syslog_url.port,
-        "authorities": paths.SYSTEM_AUTHORITIES if settings.syslog_ca is None else paths.SYSLOG_AUTHORITIES,
-        "own_name": _choose_own_name(settings, facts),
-    }
-    files = [PlannedFile(path=paths.SYSLOG, text=json.dumps(server) + "\n")]
-    if settings.syslog_ca is not None:
-        # The CA first: whoever finds the other file changed reads both.
-        files.insert(0, PlannedFile(path=paths.SYSLOG_AUTHORITIES, text=settings.syslog_ca.pem))
-    return files
-
-
 def _choose_own_name(settings: Settings, facts: Facts) -> str:
     name = settings.myhostname or facts.host_name
     # Postfix completes a name without a dot in the same way (postconf(5) mydomain).
@@ -225,10 +209,13 @@ def _view_main_cf(settings: Settings, facts: Facts, services: tuple[Service, ...
     excluded = choose_excluded_gateways(networks, facts.gateways)
     main = services[0].parameters
     interfaces = settings.inet_interfaces
-    refuse_gateways = [f"check_client_access cidr:{_GATEWAYS}"] if excluded else []
     clients = view_clients(settings, [source for _, _, source in find_probe_targets(settings)])
+    permits = ["permit_mynetworks", *clients["permits"]]
+    refusals = [*([f"check_client_access cidr:{_GATEWAYS}"] if excluded else []), *clients["refusals"]]
     return {
         **clients,
+        **view_restrictions(settings, facts, permits, refusals),
+        **view_lists(settings, permits),
         "meta_directory": paths.POSTFIX_META,
         "data_directory": paths.POSTFIX_DATA,
         "myhostname": _choose_own_name(settings, facts),
@@ -236,14 +223,8 @@ def _view_main_cf(settings: Settings, facts: Facts, services: tuple[Service, ...
         "inet_protocols": settings.inet_protocols,
         "proxy_interfaces": ", ".join(map(format_host, facts.proxy_addresses)),
         "mynetworks": render_networks(networks, excluded),
-        "relay_restrictions": ", ".join(
-            ["permit_mynetworks", *clients["permits"], *refuse_gateways, *clients["refusals"]]
-        ),
         "sessions_of_one": choose_capacity(settings, facts.memory_bytes).sessions_of_one,
-        "sender_restrictions": ", ".join(_list_sender_restrictions(settings)),
-        "allowed_senders": _ALLOWED_SENDERS if settings.allowed_sender_domains else "",
-        "allowed_recipients": _ALLOWED_RECIPIENTS if settings.allowed_recipient_domains else "",
-        "message_size_limit": settings.message_size_limit,
+        "message_size_limit": choose_message_limit(settings),
         "milters": list(settings.smtpd_milters or ()),
         "milter_default_action": settings.milter_default_action,
         "has_milters": settings.has_milters,
@@ -266,14 +247,6 @@ def _view_main_cf(settings: Settings, facts: Facts, services: tuple[Service, ...
         "tls_log_level": settings.tls_log_level,
         **view_rewriting(settings),
     }
-
-
-def _list_sender_restrictions(settings: Settings) -> Iterator[str]:
-    if settings.sender_login_table:
-        yield "reject_sender_login_mismatch"
-    if settings.allowed_sender_domains:
-        yield f"check_sender_access lmdb:{_ALLOWED_SENDERS}"
-        yield "check_sender_access static:{550 5.7.1 this domain is none of ALLOWED_SENDER_DOMAINS}"
 
 
 def _warn(settings: Settings, facts: Facts) -> tuple[str, ...]:

@@ -42,6 +42,8 @@ class Facts:
     """SMTPD_USERS_TABLE with every password hashed."""
     fetched_authorities: Certificates | None = None
     """What RELAYHOST_CA_URL gave, checked."""
+    lists: tuple[str, ...] | None = None
+    """Every address of the list server's; `None` while they are not known."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,6 +38,9 @@ _REPAIR_SECONDS: Final = 300.0
 _NAMES_SECONDS: Final = 300.0
 """What a name is resolved to is looked up so often; dynamic addresses have a time to live of about this."""
 
+_LISTS_SECONDS: Final = 30.0
+"""A directory that cannot be looked into tells nothing of its changes."""
+
 
 def choose_next_fetch(refresh_seconds: float, failures: int) -> float:
     """Return when the CA is fetched again: after the interval, or sooner after a failure, give or take a tenth."""
@@ -62,11 +65,17 @@ def is_told(path: str) -> bool:
 
 
 def plan_next_run(
-    record: Record, files: tuple[Watch, ...], endings: Sequence[Ending], *, has_names: bool = False
+    record: Record,
+    files: tuple[Watch, ...],
+    endings: Sequence[Ending],
+    *,
+    has_names: bool = False,
+    lacks_lists: bool = False,
 ) -> None:
     """Write when the next run is due; `files` as they were before this one read them.
 
-    `has_names`: whether a setting has names whose addresses change.
+    `has_names`: whether a setting has names whose addresses change. `lacks_lists`: whether the list server's files
+    could not be read.
     """
     now = find_now()
     next_look = find_next_look(endings, time.time())
@@ -74,6 +83,8 @@ def plan_next_run(
     moments = [now + DAY_SECONDS]  # the wall clock may have been put right since
     if has_names:
         moments.append(now + _NAMES_SECONDS)
+    if lacks_lists:
+        moments.append(now + _LISTS_SECONDS)
     if next_look is not None:
         moments.append(now + next_look - time.time())
     if record.fetch_due_at is not None:

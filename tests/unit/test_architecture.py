@@ -30,6 +30,7 @@ _PARSERS: Final = frozenset(
     f"entrypoint.{name}"
     for name in (
         "config.certificates",
+        "config.list_maps",
         "config.password_scheme",
         "config.web_url",
         "journal.addresses",

@@ -152,6 +152,10 @@ VALID: Final[Mapping[str, tuple[str, frozenset[str]]]] = {
         ("PROBE", "no-login", ""),
         ("SYSLOG_URL", "tls://[2001:db8::5]:6514", ""),
         ("SYSLOG_CA", CA, ""),
+        ("LIST_DOMAINS", "lists.example.com, Other.example.org", "relay_domains"),
+        ("LIST_LMTP", "lmtp:[mailman]:8025", "relay_transport"),
+        ("LIST_MAPS_DIR", "/var/lib/mailman3/data", ""),
+        ("DNSBL_SITES", "zen.dnsbl.example", "smtpd_client_restrictions"),
         ("DRAIN_TIMEOUT", "30s", ""),
         ("RELAYHOST_CA_REFRESH", "1h", ""),
         ("STATUS_LISTEN", "[::]:9155", ""),
@@ -182,6 +186,10 @@ NEEDED: Final[Mapping[str, Mapping[str, str]]] = {
     "SMTPD_USERS_TABLE": {"SMTPD_TLS_CERT": LEAF, "SMTPD_TLS_KEY": KEY},
     "SENDER_LOGIN_TABLE": {"SMTPD_TLS_CERT": LEAF, "SMTPD_TLS_KEY": KEY, "SMTPD_USERS_TABLE": "ann:x\nbob:y"},
     "CLIENT_KEY": {"CLIENT_CERT": LEAF},
+    "LIST_DOMAINS": {"LIST_LMTP": "mailman", "LIST_MAPS_DIR": "/lists"},
+    "LIST_LMTP": {"LIST_DOMAINS": "lists.example.com", "LIST_MAPS_DIR": "/lists"},
+    "LIST_MAPS_DIR": {"LIST_DOMAINS": "lists.example.com", "LIST_LMTP": "mailman"},
+    "DNSBL_SITES": {"LIST_DOMAINS": "lists.example.com", "LIST_LMTP": "mailman", "LIST_MAPS_DIR": "/lists"},
 }
 # What the plan's view switches on and off; every other parameter is always there.
 SWITCHED: Final = frozenset(
@@ -202,6 +210,8 @@ SWITCHED: Final = frozenset(
     smtpd_tls_mandatory_ciphers smtpd_tls_ask_ccert smtpd_tls_fingerprint_digest relay_clientcerts
     smtpd_client_connection_rate_limit smtpd_client_message_rate_limit smtpd_client_recipient_rate_limit
     smtpd_client_auth_rate_limit
+    relay_domains relay_transport relay_recipient_maps lists_destination_recipient_limit
+    lists_destination_concurrency_failed_cohort_limit smtpd_helo_required smtpd_client_restrictions smtpd_command_filter
     """.split()
 )
 BASELINE: Final = plan_for(BASE)
@@ -211,6 +221,7 @@ _LISTENER: Final = re.compile(r"[0-9]+ +inet  n       -      n      -      100  
 _UPSTREAMS_OWN: Final = re.compile(
     r"smtp(-[a-z0-9-]+)? +unix  -       -      n      -      [-\d]+ +smtp|(lmtp|tlsproxy-\S+) +unix .*"
     r"|    -o \{ (smtp|tlsproxy)_\w+ =( [^{}]*)? \}"
+    r"|lists +unix  -       -      n      -      10      lmtp|    -o \{ lmtp_\w+ = [^{}]* \}|# LIST_LMTP"
     r"|# (UPSTREAMS \[[a-z0-9-]+\]|(SENDER_RELAY|TRANSPORT)_TABLE line \d+)"
 )
 _SERVICES_OWN: Final = re.compile(

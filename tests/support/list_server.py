@@ -1,0 +1,99 @@
+"""The list server of a test: GNU Mailman's core, and what it has taken by LMTP. Runs docker."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+
+from tests.support.engine import Container, Engine, Network
+from tests.support.upstream import PEERS_TAG
+from tests.support.wait import wait_until
+
+LIST_SERVER_IMAGE = f"authrelay-peer-mailman:{PEERS_TAG}"
+LIST_SERVER_HOST = "mailman.example.test"
+DATA = "/var/lib/mailman3/data"
+_PORT = 8024
+
+_MAKE = """
+from zope.component import getUtility
+from mailman.app.lifecycle import create_list
+from mailman.interfaces.domain import IDomainManager
+domains = getUtility(IDomainManager)
+for name in {names!r}:
+    domain = name.partition("@")[2]
+    if domains.get(domain) is None:
+        domains.add(domain, alias_domain={aliases!r}.get(domain))
+    create_list(name)
+commit()
+"""
+_READ = r"""
+import glob, json, pickle, sys
+found = []
+for path in sorted(glob.glob("/var/lib/mailman3/queue/*/*.pck")):
+    with open(path, "rb") as file:
+        message, about = pickle.load(file), pickle.load(file)
+    text = message if isinstance(message, bytes) else message.as_bytes()
+    found.append({
+        "queue": path.split("/")[5], "list_id": about["listid"], "part": about.get("subaddress", ""),
+        "size": about["original_size"], "text": text[:4000].decode("utf-8", "replace"),
+    })
+json.dump(found, sys.stdout)
+"""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Taken:
+    """One message, for one list."""
+
+    # Where Mailman has put it: `in` for posts and owners, `command`, `bounces`.
+    queue: str
+    list_id: str
+    # `request`, `confirm`, `join`, `leave`, `owner`, `bounces`; empty for a post.
+    part: str
+    size: int
+    # At most 4000 bytes.
+    text: str
+
+
+class ListServer:
+    """A container with Mailman's LMTP server; its data directory is a volume."""
+
+    def __init__(self, engine: Engine, network: Network) -> None:
+        self.volume = engine.volume()
+        self.address = f"{LIST_SERVER_HOST}:{_PORT}"
+        self.container: Container = engine.run(
+            LIST_SERVER_IMAGE,
+            kind="mailman",
+            network=network,
+            aliases=(LIST_SERVER_HOST,),
+            arguments=["--volume", f"{self.volume}:{DATA}"],
+        )
+        self.wait_listening()
+
+    def wait_listening(self) -> None:
+        """Wait until it takes sessions."""
+
+        def is_listening() -> bool:
+            if not self.container.is_running:
+                raise AssertionError(f"Mailman ended: {self.container.logs()}")
+            # State 0A is LISTEN.
+            listening = self.container.exec(["cat", "/proc/net/tcp"]).text
+            return any(f":{_PORT:04X} " in line and " 0A " in line for line in listening.splitlines())
+
+        wait_until(is_listening, 60, "Mailman should listen")
+
+    def make_lists(self, *names: str, aliases: dict[str, str] | None = None) -> None:
+        """Make lists, and their domains; `aliases`: the alias_domain of a domain."""
+        script = _MAKE.format(names=names, aliases=aliases or {})
+        self.run(["shell"], stdin="exec(" + repr(script) + ")\n")
+
+    def run(self, arguments: Sequence[str], *, stdin: str = "") -> str:
+        """Run Mailman's command line as its user."""
+        command = ["setpriv", "--reuid=list", "--regid=list", "--clear-groups"]
+        mailman = ["mailman", "-C", "/etc/mailman3/mailman.cfg", *arguments]
+        return self.container.exec([*command, *mailman], stdin=stdin.encode()).text
+
+    def taken(self) -> list[Taken]:
+        """What it has taken since it was made."""
+        return [Taken(**one) for one in json.loads(self.container.exec(["python3", "-c", _READ]).stdout)]
