@@ -19,7 +19,14 @@ from entrypoint.config.disclosure import list_settings
 from entrypoint.config.environment import find_files, list_files
 from entrypoint.errors import StartupError
 from entrypoint.system.agenda import find_step, is_orphan, read_agenda, watch_files
-from entrypoint.system.daemons import find_daemons, flush_queue, reload_postfix, renew_daemons, wait_until_ended
+from entrypoint.system.daemons import (
+    find_daemons,
+    flush_domains,
+    flush_queue,
+    reload_postfix,
+    renew_daemons,
+    wait_until_ended,
+)
 from entrypoint.system.install import apply_changes
 from entrypoint.system.log import write_line
 from entrypoint.system.processes import recall
@@ -80,6 +87,9 @@ def main(arguments: list[str]) -> int:
         endings, has_names, lacks_lists = prepared.endings, prepared.has_names, prepared.lacks_lists
         after = _judge(before, prepared, changed, is_fetched=is_due)
         after = replace(after, troubles={**after.troubles, **_find_orphans(environ)})
+        after = replace(
+            after, list_server_failures=_look_for_list_server(before, prepared, is_told(paths.LIST_TROUBLE))
+        )
         _tell_changes(changed, prepared)
         _note_in_force(environ, prepared, has_changed=bool(changed))
     except StartupError as error:
@@ -94,6 +104,22 @@ def main(arguments: list[str]) -> int:
     plan_next_run(after, watches, endings, has_names=has_names, lacks_lists=lacks_lists)
     if changed and under_way:
         _retry_what_failed_last(under_way)
+    return 0
+
+
+def _look_for_list_server(before: Record, prepared: Prepared, is_called: bool) -> int:
+    """Have the mail for lists tried as soon as their server is there again; return how often it was not."""
+    settings = prepared.settings
+    if settings.list_domains is None or settings.list_lmtp is None or not (is_called or before.list_server_failures):
+        return 0
+    from entrypoint.upkeep.lists import look_for_list_server  # no other run needs it
+
+    if not look_for_list_server(settings.list_lmtp.host, settings.list_lmtp.port):
+        return before.list_server_failures + 1
+    if before.list_server_failures:
+        write_line("INFO", "the list server takes connections again: what waits for it is tried")
+    if is_running():
+        flush_domains(settings.list_domains)
     return 0
 
 

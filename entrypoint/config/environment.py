@@ -92,14 +92,14 @@ def list_files(environ: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _list_list_maps(environ: Mapping[str, str]) -> list[str]:
-    """Return the paths at which a list server writes, whether or not there is anything yet."""
+    """Return the paths at which a list server writes, and deliveries about it, whether or not there is anything yet."""
     given = _find_value("LIST_MAPS_DIR", {name: value for name, value in environ.items() if value}, [])
     if given is None:
         return []
     from entrypoint.config.list_maps import SOURCES  # no other start needs it
 
     directory = given if isinstance(given, str) else given.decode(errors="surrogateescape")
-    return [f"{directory}/{name}" for name in SOURCES]
+    return [*(f"{directory}/{name}" for name in SOURCES), paths.LIST_TROUBLE]
 
 
 def find_files(environ: Mapping[str, str]) -> dict[str, str]:

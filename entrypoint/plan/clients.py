@@ -12,6 +12,7 @@ from entrypoint.plan.files import Facts, PlannedFile
 
 LOGIN_GROUP: Final = "logins"
 """The user of the login service, and a group that is nobody else's."""
+_SUBMISSION_PORTS: Final = (587, IMPLICIT_TLS_PORT)
 _SERVER_CHAIN: Final = f"{paths.POSTFIX_CONFIG}/server-chain.pem"
 _SENDER_LOGINS: Final = f"{paths.POSTFIX_CONFIG}/sender_logins"
 _CLIENT_CERTS: Final = f"{paths.POSTFIX_CONFIG}/client_certs"
@@ -47,6 +48,8 @@ def view_clients(settings: Settings, probe_sources: Sequence[str]) -> dict[str, 
     ]
     answer = f"check_client_access static:{{REJECT {' or '.join(asked)}, inside TLS, to send from there}}"
     sources = list(dict.fromkeys(probe_sources)) if settings.smtpd_client_connection_rate_limit else []
+    # Where strangers send, the limits are for them: a list server sends in bursts.
+    known = ["$mynetworks"] if settings.list_domains and any(limits.values()) else []
     return {
         "permits": [
             *(["permit_sasl_authenticated"] if has_logins else []),
@@ -67,17 +70,25 @@ def view_clients(settings: Settings, probe_sources: Sequence[str]) -> dict[str, 
         "sender_logins": _SENDER_LOGINS if settings.sender_login_table else "",
         "client_limits": [(name, value) for name, value in limits.items() if value],
         # The health check comes every few seconds.
-        "unlimited": ", ".join(f"[{source}]" if ":" in source else source for source in sources),
+        "unlimited": ", ".join([*known, *(f"[{source}]" if ":" in source else source for source in sources)]),
     }
 
 
 def view_listeners(settings: Settings) -> list[dict[str, Any]]:
-    """Return the ports, as columns of master.cf, and what each has of its own."""
-    return [
-        {
-            "columns": f"{port:<15}",
-            # RFC 8314 section 3.3.
-            "own": ["smtpd_tls_wrappermode = yes"] if port == IMPLICIT_TLS_PORT else [],
-        }
-        for port in settings.listen_ports
-    ]
+    """Return the ports, as columns of master.cf, whether strangers are screened there, and what each has of its own."""
+    return [_view_listener(port, is_screened=is_screened(settings, port)) for port in settings.listen_ports]
+
+
+def is_screened(settings: Settings, port: int) -> bool:
+    """Return whether servers of strangers come to a port: on the two for submission (RFC 8314) are users' programs."""
+    return bool(settings.list_domains) and port not in _SUBMISSION_PORTS
+
+
+def _view_listener(port: int, *, is_screened: bool) -> dict[str, Any]:
+    own = []
+    if port == IMPLICIT_TLS_PORT:
+        own.append("smtpd_tls_wrappermode = yes")  # RFC 8314 section 3.3
+    if is_screened:
+        # Two postscreen(8) cannot share one.
+        own.append(f"postscreen_cache_map = lmdb:$data_directory/postscreen-{port}")
+    return {"columns": f"{port:<15}", "is_screened": is_screened, "own": own}

@@ -12,7 +12,7 @@ from entrypoint.config.nexthop import IMPLICIT_TLS_PORT
 from entrypoint.config.settings import Settings
 from entrypoint.config.values import LOOPBACK_ONLY
 from entrypoint.plan.capacity import choose_capacity
-from entrypoint.plan.clients import LOGIN_GROUP, plan_clients, view_clients, view_listeners
+from entrypoint.plan.clients import LOGIN_GROUP, is_screened, plan_clients, view_clients, view_listeners
 from entrypoint.plan.files import Facts, Plan, PlannedFile
 from entrypoint.plan.lists import (
     choose_message_limit,
@@ -70,6 +70,7 @@ def compute_plan(settings: Settings, facts: Facts, templates: str = paths.TEMPLA
         "master.cf",
         {
             "listeners": view_listeners(settings),
+            "has_screen": any(is_screened(settings, port) for port in settings.listen_ports),
             "sessions": f"{sessions:<7}",
             "deliveries": f"{services[0].processes:<7}",
             "services": [_view_service(service, services[0]) for service in services[1:]],
@@ -134,7 +135,7 @@ def compute_plan(settings: Settings, facts: Facts, templates: str = paths.TEMPLA
     files += plan_clients(settings, facts)
     files += plan_syslog(settings, own_name)
     files += plan_rewriting(settings, own_name)
-    files += plan_lists(settings, facts, own_name)
+    files += plan_lists(settings, facts, own_name, [source for _, _, source in find_probe_targets(settings)])
     return Plan(files=tuple(files), warnings=_warn(settings, facts), authorities=authorities)
 
 
@@ -215,7 +216,7 @@ def _view_main_cf(settings: Settings, facts: Facts, services: tuple[Service, ...
     return {
         **clients,
         **view_restrictions(settings, facts, permits, refusals),
-        **view_lists(settings, permits),
+        **view_lists(settings, facts, permits),
         "meta_directory": paths.POSTFIX_META,
         "data_directory": paths.POSTFIX_DATA,
         "myhostname": _choose_own_name(settings, facts),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from entrypoint import paths
@@ -17,6 +17,7 @@ _DOMAINS: Final = f"{paths.POSTFIX_CONFIG}/list_domains"
 _EXTENSIONS: Final = f"{paths.POSTFIX_CONFIG}/list_extensions"
 _UNKNOWN: Final = f"{paths.POSTFIX_CONFIG}/list_unknown"
 _OWN_NAMES: Final = f"{paths.POSTFIX_CONFIG}/list_own_names"
+_SCREENED: Final = f"{paths.POSTFIX_CONFIG}/list_unscreened"
 _STATUS: Final = f"{paths.POSTFIX_CONFIG}/list_status"
 _COMMANDS: Final = f"{paths.POSTFIX_CONFIG}/list_commands"
 
@@ -30,7 +31,7 @@ has no address either, for which lmtp(8) would return the mail (postconf(5) lmtp
 is what `reasons` knows these words by."""
 
 
-def plan_lists(settings: Settings, facts: Facts, own_name: str) -> Iterator[PlannedFile]:
+def plan_lists(settings: Settings, facts: Facts, own_name: str, probe_sources: Iterable[str]) -> Iterator[PlannedFile]:
     """Yield the files that smtpd(8) and lmtp(8) read."""
     domains = settings.list_domains
     if not domains:
@@ -39,14 +40,18 @@ def plan_lists(settings: Settings, facts: Facts, own_name: str) -> Iterator[Plan
     if facts.lists is None:
         answer = "450 4.3.0 the list server has not told yet which lists there are, try again later"
         yield PlannedFile(path=_UNKNOWN, text="".join(f"{domain} {answer}\n" for domain in domains), is_table=True)
-    addresses = [one for one in facts.lists or () if one.rpartition("@")[2] in domains]
-    text = "".join(f"{address} {SERVICE}\n" for address in addresses)
-    yield PlannedFile(path=paths.LIST_RECIPIENTS, text=text, is_table=True)
+    else:
+        addresses = [one for one in facts.lists if one.rpartition("@")[2] in domains]
+        text = "".join(f"{address} {SERVICE}\n" for address in addresses)
+        yield PlannedFile(path=paths.LIST_RECIPIENTS, text=text, is_table=True)
     # `ant-bounces+bob=example.com@lists.example.com` is looked up as ant-bounces@lists.example.com.
     yield PlannedFile(path=_EXTENSIONS, text="/^([^+@]+)[+].*(@[^@]+)$/ ${1}${2}\n")
     names = dict.fromkeys((own_name.lower(), *domains))
     answer = "550 5.7.1 that is a name of this server's own"
     yield PlannedFile(path=_OWN_NAMES, text="".join(f"{name} {answer}\n" for name in names), is_table=True)
+    # The container itself: health checks, and send-test, whatever MYNETWORKS is.
+    local = dict.fromkeys(("127.0.0.0/8", "::1", *(one for one in probe_sources if ":" in one)))
+    yield PlannedFile(path=_SCREENED, text="".join(f"{network} permit\n" for network in local))
     yield PlannedFile(path=_STATUS, text=_STATUS_RULES)
     yield PlannedFile(path=_COMMANDS, text=_render_commands(own_name))
 
@@ -84,7 +89,7 @@ def _find_transport(settings: Settings) -> str:
     return f"{SERVICE}:inet:[{server.host}]:{server.port}" if server else ""
 
 
-def view_lists(settings: Settings, permits: Sequence[str]) -> dict[str, Any]:
+def view_lists(settings: Settings, facts: Facts, permits: Sequence[str]) -> dict[str, Any]:
     """Return what main.cf has to say of it. `permits`: who may send to everyone, as restrictions."""
     if not settings.list_domains:
         return {"lists": None}
@@ -100,9 +105,11 @@ def view_lists(settings: Settings, permits: Sequence[str]) -> dict[str, Any]:
         "lists": {
             "domains": ", ".join(settings.list_domains),
             "transport": _find_transport(settings),
-            "recipients": paths.LIST_RECIPIENTS,
+            # The other one has no address: its being there says that there was none that could be read.
+            "recipients": _UNKNOWN if facts.lists is None else paths.LIST_RECIPIENTS,
             "extensions": _EXTENSIONS,
             "commands": _COMMANDS,
+            "screened": _SCREENED,
             "client_checks": ", ".join(checks),
             "data_checks": ", ".join([*permits, "reject_unauth_destination"]),
         },

@@ -11,6 +11,7 @@ from entrypoint.system.files import read_text
 from entrypoint.system.list_maps import SOURCES, ListMaps, read_list_maps
 
 _MOST_NAMED: Final = 3
+_LOOK_SECONDS: Final = 5.0
 _WAITING: Final = (
     "Until it can be read, mail to lists is told to come again (450). Mailman writes it when it has been started, with "
     "'incoming: mailman.mta.postfix.LMTP' under [mta]; mount its data directory there"
@@ -28,6 +29,17 @@ def find_lists(domains: tuple[str, ...], directory: str) -> tuple[tuple[str, ...
         return addresses, (f"LIST_MAPS_DIR: {fault}. The lists that were there before are known still",), True
     remarks = tuple(_remark(maps, domains, os.path.join(directory, SOURCES[0])))
     return maps.addresses, remarks, False
+
+
+def look_for_list_server(host: str, port: int) -> bool:
+    """Return whether it takes connections; Network."""
+    from entrypoint.system.connection import ConnectError, Deadline, connect  # only while it is away
+
+    try:
+        connect(host, port, Deadline(_LOOK_SECONDS)).close()
+    except (OSError, ConnectError):
+        return False
+    return True
 
 
 def _remark(maps: ListMaps, domains: tuple[str, ...], path: str) -> list[str]:

@@ -38,6 +38,9 @@ _REPAIR_SECONDS: Final = 300.0
 _NAMES_SECONDS: Final = 300.0
 """What a name is resolved to is looked up so often; dynamic addresses have a time to live of about this."""
 
+_FIRST_LOOK_SECONDS: Final = 5.0
+_LONGEST_LOOK_SECONDS: Final = 60.0
+"""While the list server is away, it is looked for so often; Postfix by itself would find it up to half an hour late."""
 _LISTS_SECONDS: Final = 30.0
 """A directory that cannot be looked into tells nothing of its changes."""
 
@@ -83,6 +86,9 @@ def plan_next_run(
     moments = [now + DAY_SECONDS]  # the wall clock may have been put right since
     if has_names:
         moments.append(now + _NAMES_SECONDS)
+    if record.list_server_failures:
+        pause = double_pause(_FIRST_LOOK_SECONDS, record.list_server_failures - 1, _LONGEST_LOOK_SECONDS)
+        moments.append(now + pause)
     if lacks_lists:
         moments.append(now + _LISTS_SECONDS)
     if next_look is not None:

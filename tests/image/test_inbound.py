@@ -10,10 +10,11 @@ from typing import Final
 import pytest
 
 from tests.image.conftest import Relays
+from tests.support.authorities import Authority
 from tests.support.client import Client
 from tests.support.dialogue import Answer, Place, hold_dialogues
-from tests.support.engine import Engine, Network
-from tests.support.list_server import ListServer, Taken
+from tests.support.engine import Engine, File, Network
+from tests.support.list_server import DATA, ListServer, Taken
 from tests.support.relay import Relay
 from tests.support.upstream import Upstream, reply
 from tests.support.wait import wait_until
@@ -101,6 +102,7 @@ class Stage:
     """A relay, the list server behind it, and where clients are."""
 
     relay: Relay
+    client: Client
     server: ListServer
     outside: Place
     inside: Place
@@ -110,6 +112,8 @@ class Stage:
 def stage(engine: Engine, network: Network, module_relays: Relays) -> Stage:
     """One of each, the relay started while Mailman has no lists yet."""
     server = ListServer(engine, network)
+    authority = Authority()
+    chain = authority.make_chain(OWN)
     # Its names are those of senders, too, which have to exist.
     names = [word for name in (OUTSIDE, LISTS) for word in ("--network-alias", name)]
     client = Client(engine, network, arguments=names)
@@ -120,13 +124,18 @@ def stage(engine: Engine, network: Network, module_relays: Relays) -> Stage:
             "LIST_MAPS_DIR": "/lists",
             "MYNETWORKS": f"127.0.0.0/8 {server.container.address(network)}",
             "ALIAS_TABLE": f"postmaster@{LISTS}: admin@example.com",
+            "SMTPD_TLS_CERT_FILE": "/run/secrets/tls.crt",
+            "SMTPD_TLS_KEY_FILE": "/run/secrets/tls.key",
         },
+        secrets={"/run/secrets/tls.crt": chain.chain_pem.encode(), "/run/secrets/tls.key": chain.key_pem.encode()},
         volumes={server.volume: "/lists:ro"},
-        allowed=("LIST_MAPS_DIR",),
+        allowed=("LIST_MAPS_DIR: /lists/postfix_lmtp", "TLS library problem"),
     )
     own = relay.container.address(network)
+    client.container.put({"/ca.pem": File(data=authority.pem.encode())})
     return Stage(
         relay=relay,
+        client=client,
         server=server,
         outside=Place(host=own, container=client.container),
         inside=Place(host=own, container=server.container, python="python3"),
@@ -173,8 +182,17 @@ def measure_until(stage: Stage, rcpt_to: str, code: int) -> float:
     return time.monotonic() - began
 
 
+def find_last_look(stage: Stage) -> str:
+    """What changes when the upkeep has planned its next run."""
+    return stage.relay.exec(["stat", "-c", "%i %z", "/run/authrelay/upkeep-agenda.json"]).text
+
+
 def test_before_mailman_has_told_its_lists_mail_is_to_come_again(stage: Stage) -> None:
     """Nobody's mail is refused for good because Mailman starts after the relay; what is not for it is, as always."""
+    # The upkeep's look finds nothing either.
+    before = find_last_look(stage)
+    stage.server.container.exec(["touch", f"{DATA}/postfix_vmap"])
+    wait_until(lambda: find_last_look(stage) != before, 15, "the upkeep should have run")
     assert ask(stage, f"ant@{LISTS}") == 450
     assert ask(stage, f"ant@{LISTS}", place=stage.inside) == 450
     assert ask(stage, "b@example.com") == 554
@@ -310,8 +328,10 @@ def test_mail_waits_while_mailman_is_away_and_that_is_no_fault_of_the_upstream(s
     finally:
         stage.server.container.start()
     stage.server.wait_listening()
-    stage.relay.flush()
-    stage.relay.wait_queue(0)
+    began = time.monotonic()
+    # Nobody flushes: the relay looks for it.
+    stage.relay.wait_queue(0, 60)
+    print(f"delivered {time.monotonic() - began:.1f} s after Mailman took connections again")
     for name in (*names, "away-late"):
         assert len(find_taken(stage.server, name)) == 1
 
@@ -332,3 +352,85 @@ def test_largest_message_goes_through_and_a_larger_one_is_refused_at_once(stage:
     steps[1] = steps[1].replace(b">\r\n", f"> SIZE={limit + 1}\r\n".encode())
     (answers,) = hold_dialogues(stage.outside, [steps])
     assert answers[2].code == 552
+
+
+def test_who_talks_before_the_greeting_is_refused_and_nobody_else_waits_twice(
+    stage: Stage, client: Client, network: Network
+) -> None:
+    """postscreen(8): what sends spam does not wait. Here the engine's other client comes for the first time."""
+    early = "\r\n".join(
+        (f"EHLO {OUTSIDE}", f"MAIL FROM:<ann@{OUTSIDE}>", f"RCPT TO:<ant@{LISTS}>", "QUIT", "")
+    )  # fmt: skip
+    script = (
+        "import socket, sys; c = socket.create_connection((sys.argv[1], 25), 20); c.sendall(sys.argv[2].encode());"
+        "print(c.makefile('rb').read().decode())"
+    )
+    own = stage.relay.container.address(network)
+    said = client.container.exec(["python", "-c", script, own, early]).text
+    assert "550 5.5.1 Protocol error" in said
+    began = time.monotonic()
+    assert ask(stage, f"ant@{LISTS}") == 250
+    assert ask(stage, f"ant@{LISTS}", place=stage.inside) == 250
+    assert time.monotonic() - began < 2
+    # The one that was refused may come again, and wait this time.
+    assert ask(stage, f"ant@{LISTS}", place=Place(host=own, container=client.container)) == 250
+
+
+def test_tls_is_there_for_who_wants_it_and_nobody_has_to(stage: Stage) -> None:
+    """Mail of an old server in the clear is better than none (RFC 3207 section 4); a new one finds our name."""
+    arguments = ["--server", stage.relay.container.name, "--to", f"ant@{LISTS}", "--from", f"ann@{OUTSIDE}"]
+    verified = ["--tls", "--tls-verify", "--tls-ca-path", "/ca.pem", "--tls-verify-target", OWN, "--tls-sni", OWN]
+    assert stage.client.swaks([*arguments, "--helo", OUTSIDE, *verified]).status == 0
+    assert stage.client.swaks(
+        [*arguments, "--helo", OUTSIDE, "--tls", "--tls-protocol", "no_tlsv1_2,no_tlsv1_3"]
+    ).status
+    assert stage.client.swaks([*arguments, "--helo", OUTSIDE]).status == 0
+
+
+def test_strangers_start_nothing_and_learn_nothing(stage: Stage) -> None:
+    """With relay_domains Postfix would let everyone have the queue tried (ETRN)."""
+    commands = (f"ETRN {LISTS}", f"ETRN @{LISTS}", f"VRFY ant@{LISTS}", "EXPN ant", "AUTH PLAIN AGEAYg==")
+    steps = [f"EHLO {OUTSIDE}\r\n".encode(), *(f"{command}\r\n".encode() for command in commands)]
+    ((_, _, *replies),) = hold_dialogues(stage.outside, [steps])
+    assert [reply.code for reply in replies] == [554, 459, 502, 500, 503]
+
+
+LMTP_FILE: Final = f"{DATA}/postfix_lmtp"
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (f"mv {LMTP_FILE} {LMTP_FILE}.away", "is not there. The lists that were there before are known still"),
+        (f"cp {LMTP_FILE} {LMTP_FILE}.away; : > {LMTP_FILE}", "is empty, or its last line has no end"),
+        (f"cp {LMTP_FILE} {LMTP_FILE}.away; truncate --size=-40 {LMTP_FILE}", "is empty, or its last line has no end"),
+        (f"cp {LMTP_FILE} {LMTP_FILE}.away; echo '/./ lmtp:x' >> {LMTP_FILE}", "has a line that is none of Mailman's"),
+    ],
+    ids=["gone", "empty", "cut", "odd"],
+)
+def test_damaged_maps_take_no_list_away_and_open_nothing(damage: str, words: str, stage: Stage) -> None:
+    """Somebody moves a volume, or a copy of the file is under way: the lists live on, and a person is told."""
+    stage.server.container.exec(["sh", "-c", damage])
+    try:
+        wait_until(lambda: words in stage.relay.logs(), 15, "the relay should say what it found")
+        assert ask(stage, f"ant@{LISTS}") == 250
+        assert ask(stage, f"bat@{LISTS}") == 550
+        assert words in stage.relay.exec(["authrelay", "health"], check=False).text
+    finally:
+        stage.server.container.exec(["mv", f"{LMTP_FILE}.away", LMTP_FILE])
+    wait_until(lambda: words not in stage.relay.exec(["authrelay", "health"], check=False).text, 15, "it is mended")
+
+
+def test_list_that_goes_while_its_mail_waits_is_told_to_the_sender(stage: Stage, the_upstream: Upstream) -> None:
+    """What was accepted is not lost: it is one of the two cases in which the relay must send a bounce."""
+    the_upstream.reset()
+    lines = stage.server.container.exec(["cat", LMTP_FILE]).text
+    added = f"{lines}ghost@{LISTS}  lmtp:[x]:8024\n"
+    stage.server.container.exec(["sh", "-c", f"cat > {LMTP_FILE}"], stdin=added.encode())
+    measure_until(stage, f"ghost@{LISTS}", 250)
+    case = Case(rcpt_to=f"ghost@{LISTS}", code=250)
+    assert hand_in(stage.outside, {"ghost": case})["ghost"].code == 250
+    wait_until(lambda: the_upstream.count() == 1, 20, "the sender should be told")
+    (bounce,) = the_upstream.messages()
+    assert (bounce.mail_from, bounce.rcpt_tos) == ("", (f"ann@{OUTSIDE}",))
+    assert b"list server: host mailman.example.test" in bounce.data

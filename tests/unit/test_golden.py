@@ -310,7 +310,7 @@ def test_every_table_and_file_that_main_cf_names_is_planned(name: str) -> None:
     planned = {file.path for file in plan.files}
     main_cf = next(file.text for file in plan.files if file.path.endswith("/main.cf"))
     words = {
-        word.rpartition(":")[2].strip(",")
+        word.rpartition(":")[2].strip(",{}")
         for line in main_cf.splitlines()
         if not line.startswith("#")
         for word in line.split()

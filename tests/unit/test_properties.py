@@ -212,12 +212,18 @@ SWITCHED: Final = frozenset(
     smtpd_client_auth_rate_limit
     relay_domains relay_transport relay_recipient_maps lists_destination_recipient_limit
     lists_destination_concurrency_failed_cohort_limit smtpd_helo_required smtpd_client_restrictions smtpd_command_filter
+    postscreen_access_list postscreen_greet_wait postscreen_greet_action postscreen_greet_ttl
+    postscreen_discard_ehlo_keywords smtpd_etrn_restrictions
     """.split()
 )
 BASELINE: Final = plan_for(BASE)
 ALWAYS: Final = frozenset(read_main_cf(BASELINE)) - SWITCHED
 _PARAMETER: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]* =( .*)?")
-_LISTENER: Final = re.compile(r"[0-9]+ +inet  n       -      n      -      100     nice-smtpd")
+_LISTENER: Final = re.compile(
+    r"[0-9]+ +inet  n       -      n      -      (100     nice-smtpd|1       postscreen)"
+    r"|smtpd +pass  -       -      n      -      100     nice-smtpd"
+    r"|    -o \{ postscreen_cache_map = lmdb:\$data_directory/postscreen-[0-9]+ \}"
+)
 _UPSTREAMS_OWN: Final = re.compile(
     r"smtp(-[a-z0-9-]+)? +unix  -       -      n      -      [-\d]+ +smtp|(lmtp|tlsproxy-\S+) +unix .*"
     r"|    -o \{ (smtp|tlsproxy)_\w+ =( [^{}]*)? \}"
