@@ -29,6 +29,7 @@ FROM ${BASE_IMAGE} AS packages
 # hadolint ignore=DL3008 # Debian stable moves by security fixes only, and those are wanted
 RUN --mount=type=bind,from=icu,source=/icu,target=/icu \
     groupadd --gid 101 postfix && groupadd --gid 102 postdrop \
+ && groupadd --gid 104 dkim && useradd --uid 102 --gid 104 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin dkim \
  && useradd --uid 100 --gid 101 --home-dir /var/spool/postfix --no-create-home --shell /usr/sbin/nologin postfix \
  && groupadd --gid 103 authrelay && useradd --uid 101 --gid 103 --groups postdrop --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin authrelay \
  && icu=$(find /icu -type f) && library=${icu#/icu} \

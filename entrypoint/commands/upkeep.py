@@ -44,6 +44,7 @@ _NAMES: Final = {
     "tls_policy": "the TLS policies",
     "sender_routes": "where mail goes by its sender",
     "recipient_routes": "where mail goes by its recipient",
+    "dkim-signers.json": "the DKIM keys",
     "syslog.json": "the syslog server",
     "syslog-ca.pem": "the syslog server's CA",
 }
@@ -147,6 +148,8 @@ def _tell_changes(changed: list[str], prepared: Prepared) -> None:
     effect = "Postfix uses it from now on, and what waits is tried at once"
     if {paths.SYSLOG, paths.SYSLOG_AUTHORITIES} >= set(changed):
         effect = "The log goes there from now on"
+    elif {paths.DKIM_SIGNERS} >= set(changed):
+        effect = "Mail is signed with them from now on"
     write_line("INFO", f"changed: {'; '.join(words)}. {effect}")
 
 

@@ -8,6 +8,7 @@ from functools import cached_property
 
 from entrypoint.config.declarations import DECLARATIONS as DECLARATIONS
 from entrypoint.config.declarations import Declared
+from entrypoint.config.dkim import DEFAULT_SELECTOR, SignedDomain
 from entrypoint.config.nexthop import Nexthop
 from entrypoint.config.routes import Route
 from entrypoint.config.tls import TlsLevel, TlsRule
@@ -115,6 +116,15 @@ class Settings(Declared):
         """Return the TLS level that holds for an upstream."""
         rule = self.find_tls_rule(upstream.nexthop)
         return rule.level if rule else upstream.tls
+
+    @property
+    def signs(self) -> bool:
+        """Whether mail is signed with DKIM."""
+        return self.dkim_domains is not None
+
+    def find_selector(self, signed: SignedDomain) -> str:
+        """Return the selector of one of DKIM_DOMAINS."""
+        return signed.selector or self.dkim_selector or DEFAULT_SELECTOR
 
     @property
     def shows_client_certificate(self) -> bool:

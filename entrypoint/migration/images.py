@@ -41,8 +41,8 @@ _NO_EQUIVALENT: Final = {
 }
 _NO_EQUIVALENT_PREFIXES: Final = {
     "XOAUTH2_": "the login is by password",
-    "DKIM_": "nothing is signed",
-    "OPENDKIM_": "nothing is signed",
+    "DKIM_": "nothing is signed until DKIM_DOMAINS is set: docs/dkim.md",
+    "OPENDKIM_": "nothing is signed until DKIM_DOMAINS is set: docs/dkim.md",
     "RSPAMD_": "nothing is filtered",
     "POSTSRSD_": "addresses are relayed as they are",
     "POSTFIXMASTER_": "master.cf is authrelay's own; LISTEN_PORTS names ports",

@@ -15,6 +15,8 @@ _DELIVERY_BYTES: Final = 7 * _MEBIBYTE // 2
 """An smtp(8) in TLS that trusts the system's bundle."""
 _SESSION_BYTES: Final = 5 * _MEBIBYTE // 2
 """An smtpd(8) and the cleanup(8) that takes its message. All three were measured: private pages and page tables."""
+_SIGNER_BYTES: Final = 10 * _MEBIBYTE
+"""The milter that signs, where there is one."""
 _DELIVERIES: Final = 20
 """postconf(5) default_destination_concurrency_limit."""
 _LEAST_AT_FIRST: Final = 5
@@ -59,7 +61,7 @@ def choose_capacity(settings: Settings, memory_bytes: int | None) -> Capacity:
         return Capacity(sessions=_MOST_PROCESSES, sessions_of_one=_MOST_FOR_ONE)
     ports = len(settings.listen_ports)
     deliveries = _count_deliveries(settings)
-    needed = _FIXED_BYTES + _DELIVERY_BYTES * deliveries
+    needed = _FIXED_BYTES + _DELIVERY_BYTES * deliveries + (_SIGNER_BYTES if settings.signs else 0)
     fitting = (memory_bytes - needed) // (_SESSION_BYTES * ports)
     sessions = max(_LEAST_SESSIONS, min(_MOST_PROCESSES, fitting))
     return Capacity(

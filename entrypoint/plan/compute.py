@@ -12,6 +12,7 @@ from entrypoint import paths
 from entrypoint.config.settings import Settings
 from entrypoint.config.values import LOOPBACK_ONLY
 from entrypoint.plan.capacity import choose_capacity
+from entrypoint.plan.dkim import describe_milter, plan_dkim
 from entrypoint.plan.files import Facts, Plan, PlannedFile
 from entrypoint.plan.networks import (
     choose_excluded_gateways,
@@ -88,6 +89,7 @@ def compute_plan(settings: Settings, facts: Facts, templates: str = paths.TEMPLA
                     "occasional": ["upkeep", "probe"] if settings.probe != "no" else ["upkeep"],
                     "has_status": settings.status_listen is not None,
                     "status_listen": str(settings.status_listen),
+                    "has_dkim": settings.signs,
                 },
             ),
         ),
@@ -115,6 +117,7 @@ def compute_plan(settings: Settings, facts: Facts, templates: str = paths.TEMPLA
     for service in services:
         files += _plan_service(service)
     files += plan_syslog(settings, facts)
+    files += plan_dkim(settings, facts)
     return Plan(files=tuple(files), warnings=_warn(settings, facts), authorities=authorities)
 
 
@@ -232,6 +235,7 @@ def _view_main_cf(settings: Settings, facts: Facts, services: tuple[Service, ...
         "allowed_senders": _ALLOWED_SENDERS if settings.allowed_sender_domains else "",
         "allowed_recipients": _ALLOWED_RECIPIENTS if settings.allowed_recipient_domains else "",
         "message_size_limit": settings.message_size_limit,
+        "dkim_milter": describe_milter() if settings.signs else "",
         "relayhost": str(settings.relayhost_nexthop),
         "has_sender_routes": bool(settings.sender_routes),
         "sender_routes": _SENDERS,

@@ -31,6 +31,7 @@ from entrypoint.services.library import (
     getProcessStateDescription,
 )
 from entrypoint.services.log_socket import LogSocket
+from entrypoint.services.milter_socket import DKIM, MilterSocket, sign
 from entrypoint.services.occasions import Occasion
 from entrypoint.services.signals import Options
 from entrypoint.services.status import service as status_service
@@ -44,7 +45,7 @@ from entrypoint.system.service_record import STATUS, Service, ServiceRecord, sav
 _FORWARDER: Final = "log-forwarder"
 _MAIL_SERVICE: Final = "postfix"
 _UPKEEP: Final = "upkeep"
-_GIVE_WAY: Final = {_MAIL_SERVICE: 300, STATUS: 800, _UPKEEP: 900, "probe": 900}
+_GIVE_WAY: Final = {_MAIL_SERVICE: 300, DKIM: 300, STATUS: 800, _UPKEEP: 900, "probe": 900}
 """Who is ended first when memory is used up: what can be done later; then a daemon of Postfix, which its master starts
 again. Otherwise it would be the largest, this process, and the container with it."""
 
@@ -52,7 +53,7 @@ again. Otherwise it would be the largest, this process, and the container with i
 class _Process(Subprocess):  # type: ignore[misc] # supervisor has no types
     """A child whose output is the container's.
 
-    Its standard input: for the forwarder the log socket, for what runs now and then the settings, for others nothing.
+    Its standard input: for forwarder and milter a socket, for what runs now and then the settings, for others nothing.
     """
 
     ending = ""
@@ -73,6 +74,9 @@ class _Process(Subprocess):  # type: ignore[misc] # supervisor has no types
             # Opened, and emptied, while this is still root.
             endpoint = open(paths.STATUS_ENDPOINT, "w", encoding="ascii")  # noqa: SIM115 - the service closes it
             offshoot.branch_off(STATUS, self.set_uid, lambda: status_service.serve(argv[-1], endpoint))
+        if self.config.name == DKIM:
+            self._prepare_child_fds()
+            offshoot.branch_off(DKIM, self.set_uid, sign)
         return super()._spawn_as_child(filename, argv)
 
     def _prepare_child_fds(self) -> None:
@@ -82,7 +86,8 @@ class _Process(Subprocess):  # type: ignore[misc] # supervisor has no types
         if self.config.name in (_MAIL_SERVICE, STATUS):
             standard_input = os.open(os.devnull, os.O_RDONLY)
         else:
-            standard_input = self.config.log_socket.fileno() if self.config.name == _FORWARDER else REMEMBERED
+            sockets = {_FORWARDER: self.config.log_socket, DKIM: self.config.milter_socket}
+            standard_input = source.fileno() if (source := sockets.get(self.config.name)) else REMEMBERED
         give_way(_GIVE_WAY.get(self.config.name, 0))
         os.dup2(standard_input, 0)
         os.closerange(3, self.config.options.minfds)
@@ -96,6 +101,7 @@ class _Service(ProcessConfig):  # type: ignore[misc] # supervisor has no types
     """What to run: a program of supervisord.conf without the pipes that supervisord reads its output from."""
 
     log_socket: LogSocket
+    milter_socket: MilterSocket | None = None
 
     def make_dispatchers(self, proc: Any) -> tuple[dict[int, Any], dict[str, None]]:
         del proc
@@ -178,8 +184,8 @@ class _Root(Supervisor):  # type: ignore[misc] # supervisor has no types
         return next(process for process in self._list_processes() if process.config.name == name)
 
     def ordered_stop_groups_phase_1(self) -> None:
-        """Stop the next service; the forwarder only when the last process of Postfix, which may log, has ended."""
-        if self.stop_groups and self.stop_groups[-1].config.name == _FORWARDER:
+        """Stop the next service; the milter and the forwarder only when the last process of Postfix has ended."""
+        if self.stop_groups and self.stop_groups[-1].config.name in (DKIM, _FORWARDER):
             self._drain = self._drain or Drain(0)
             if self._drain.wait_for(list_children(os.getpid()) - {process.pid for process in self._list_processes()}):
                 return
@@ -244,6 +250,8 @@ def supervise() -> None:
     options = Options()
     options.realize(args=["-c", paths.SUPERVISORD_CONF, "--nodaemon"])
     _Service.log_socket = LogSocket()
+    if DKIM in [group.name for group in options.process_group_configs]:
+        _Service.milter_socket = MilterSocket()
     for group in options.process_group_configs:
         group.process_configs = [
             _Service(options, **{name: getattr(config, name) for name in ProcessConfig.req_param_names})
@@ -251,7 +259,7 @@ def supervise() -> None:
         ]
     options.make_logger()
     root = _Root(options)
-    # What is here now stays: the collector need not touch it, and so the pages stay shared with our offshoot.
+    # What is here now stays: the collector need not touch it, and so the pages stay shared with our offshoots.
     gc.freeze()
     with contextlib.suppress(ExitNow):
         root.run()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import grp
 import os
+import pwd
 import stat
 import time
 from typing import Final
@@ -45,7 +46,7 @@ def make_directory(path: str, mode: int, owner: tuple[int, int] = (0, 0)) -> Non
         raise CannotWriteError(_explain(path, error)) from error
 
 
-def write_file(path: str, text: str, mode: int, *, is_durable: bool = False) -> None:
+def write_file(path: str, text: str, mode: int, *, is_durable: bool = False, user: str = "root") -> None:
     """Make a file have exactly this text and mode: a reader sees the old one or the new one, never a part.
 
     `is_durable`: whether this holds after a loss of power, too; then the text is on the disk before the name is.
@@ -59,6 +60,8 @@ def write_file(path: str, text: str, mode: int, *, is_durable: bool = False) -> 
                 file.write(text)
             moment = time.time() - _AGE_SECONDS
             os.utime(descriptor, (moment, moment))
+            if user != "root":  # last: what belongs to another can no longer be set without CAP_FOWNER
+                os.fchown(descriptor, pwd.getpwnam(user).pw_uid, -1)
             if is_durable:
                 os.fsync(descriptor)
         finally:

@@ -28,7 +28,15 @@ _TABLES: Final = frozenset({"entrypoint.config.declarations"})
 # What turns bytes from outside into values, wherever they come from; a system module that uses one names it.
 _PARSERS: Final = frozenset(
     f"entrypoint.{name}"
-    for name in ("config.certificates", "config.web_url", "journal.addresses", "journal.forms", "journal.queue_ids")
+    for name in (
+        "config.certificates",
+        "config.dkim",
+        "config.dkim_key",
+        "config.web_url",
+        "journal.addresses",
+        "journal.forms",
+        "journal.queue_ids",
+    )
 )
 _PLAIN: Final = ("entrypoint", "entrypoint.errors", "entrypoint.paths", "entrypoint.placeholders")
 _EXEC: Final = re.compile(r"os\.(exec\w+|spawn\w+|posix_spawn\w*|system|popen|fork|forkpty)")
