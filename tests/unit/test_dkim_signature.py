@@ -103,6 +103,7 @@ def test_key_of_another_kind_is_refused() -> None:
         (b' "b@evil.test" <a@example.com>', ("example.com",)),
         (b" b@evil.test <a@example.com>", ("example.com",)),
         (b' "a, b <c@evil.test>" <a@example.com>', ("example.com",)),
+        (b' "x, b@evil.test, y" <a@example.com>', ("example.com",)),
         (b" a@example.com (b <c@evil.test> (d@evil.test) \\) e)", ("example.com",)),
         (b' "john doe"@example.com', ("example.com",)),
         (b" friends: a@x.test, B <b@y.test>;", ("x.test", "y.test")),
