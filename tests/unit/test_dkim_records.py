@@ -187,7 +187,7 @@ def test_long_answer_is_asked_for_again_by_tcp(monkeypatch: pytest.MonkeyPatch) 
                 stream.sendall(struct.pack(">H", len(whole)) + whole)
 
         monkeypatch.setattr(dns_text, "list_name_servers", lambda: ["127.0.0.1"])
-        thread = threading.Thread(target=answer)
+        thread = threading.Thread(target=answer, daemon=True)
         thread.start()
         assert look_up_texts(NAME, 5, port) == ("x" * 5000,)
         thread.join()
