@@ -163,7 +163,7 @@ def test_answer_is_read_and_what_is_none_is_an_error() -> None:
     assert read_answer(query[:2] + struct.pack(">HHHHH", 0x8183, 0, 0, 0, 0), NAME) == ()
     with pytest.raises(DnsError, match="could not answer"):
         read_answer(query[:2] + struct.pack(">HHHHH", 0x8182, 0, 0, 0, 0), NAME)
-    for length in range(len(good) - 1):
+    for length in range(len(good)):
         with pytest.raises(DnsError):
             read_answer(good[:length], NAME)
 
