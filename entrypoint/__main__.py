@@ -20,6 +20,7 @@ VERBS: Final = {
     "import": "convert an old main.cf, or another image's variables, to settings",
     "doctor": "walk the way to the upstream, and say what is broken on it",
     "send-test": "send a message through the running relay, and tell what becomes of it",
+    "dkim": "show the DNS records of the keys that sign, and whether they are published",
     "queue": "list what is queued, why, and what to do about it",
     "hash-password": "print the hash of a password, for SMTPD_USERS_TABLE",
     "health": "say whether the relay in this container works",

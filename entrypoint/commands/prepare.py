@@ -6,15 +6,17 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from entrypoint import paths
 from entrypoint.config.certificates import Certificates
+from entrypoint.config.dkim import RSA
 from entrypoint.config.environment import read_settings
 from entrypoint.config.secret import Secret
 from entrypoint.config.settings import Settings
 from entrypoint.config.upstreams import Upstream
 from entrypoint.config.values import IPAddress
-from entrypoint.errors import ConfigurationError, Problem, StartupError
+from entrypoint.errors import BadCertificateError, ConfigurationError, Problem, StartupError
 from entrypoint.plan.compute import compute_plan
 from entrypoint.plan.files import Facts, Plan
 from entrypoint.system.client_certificate import (
@@ -28,6 +30,9 @@ from entrypoint.system.memory import read_memory_limit
 from entrypoint.system.validity import check_authorities, check_certificates
 from entrypoint.upkeep.expiry import Ending, find_endings
 from entrypoint.upkeep.record import key_by_text
+
+if TYPE_CHECKING:
+    from entrypoint.system.dkim_keys import Kept
 
 
 class Occasion(Enum):
@@ -56,6 +61,8 @@ class Prepared:
     """Whether the CA is one that was fetched earlier."""
     fetch_warnings: tuple[str, ...] = ()
     """What is to be said of RELAYHOST_CA_URL; not among the warnings."""
+    dkim: tuple[Kept, ...] = ()
+    """The DKIM keys of each of DKIM_DOMAINS, made or not."""
 
     @property
     def has_names(self) -> bool:
@@ -102,6 +109,10 @@ def prepare(occasion: Occasion, environ: Mapping[str, str] | None = None, *, key
     fetched, fetch_warnings, is_copy = _find_authorities(settings, occasion)
     host_name = read_host_name()
     client = None if occasion is Occasion.LOOK else _find_client_certificate(settings, host_name)
+    dkim = find_dkim_keys(settings, may_make=occasion is Occasion.START)
+    missing = [path for kept in dkim for path in kept.missing]
+    if missing and occasion is not Occasion.LOOK:
+        raise BadCertificateError(f"{missing[0]} is gone. To have a new key made, restart, and publish its record.")
     subnets, gateways = read_routes()
     proxy_addresses: list[IPAddress] = []
     for proxy in settings.proxy_interfaces or ():
@@ -118,15 +129,20 @@ def prepare(occasion: Occasion, environ: Mapping[str, str] | None = None, *, key
         client_chain=_choose_chain(settings, client),
         logins=_hash_passwords(settings, occasion, key),
         fetched_authorities=fetched,
+        dkim_keys={one.pattern: kept.keys for one, kept in zip(settings.dkim_domains or (), dkim, strict=True)},
     )
     plan = compute_plan(settings, facts)
     return Prepared(
         settings=settings,
         plan=plan,
-        warnings=(*warnings, *plan.warnings, *(client.warnings if client else ())),
+        warnings=(
+            *(*warnings, *plan.warnings, *(client.warnings if client else ())),
+            *dict.fromkeys(warning for kept in dkim for warning in kept.warnings),
+        ),
         client=client,
         is_copy=is_copy,
         fetch_warnings=fetch_warnings,
+        dkim=dkim,
     )
 
 
@@ -158,6 +174,23 @@ def _hash_passwords(settings: Settings, occasion: Occasion, key: bytes) -> Secre
     from entrypoint.system.password_hashes import render_table  # who has no users has no need of it
 
     return Secret(render_table(settings.smtpd_users_table, key, read_text(paths.LOGINS) or ""))
+
+
+def find_dkim_keys(settings: Settings, *, may_make: bool, selector: str | None = None) -> tuple[Kept, ...]:
+    """Return the keys of each of DKIM_DOMAINS; `selector` in the place of those that are set."""
+    if not settings.signs:
+        return ()
+    from entrypoint.config.dkim_key import name_keys
+    from entrypoint.system.dkim_keys import Kept, load_or_make_keys
+
+    found = []
+    for one in settings.dkim_domains or ():
+        name = selector or settings.find_selector(one)
+        if settings.dkim_key is not None and selector is None:
+            found.append(Kept(keys=name_keys(one.domain, name, settings.dkim_key)))
+        else:
+            found.append(load_or_make_keys(one.domain, name, settings.dkim_key_type or RSA, may_make=may_make))
+    return tuple(found)
 
 
 def _check_upstreams(upstreams: tuple[Upstream, ...]) -> tuple[tuple[Upstream, ...], tuple[str, ...]]:

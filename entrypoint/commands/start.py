@@ -51,6 +51,7 @@ def start() -> str:
         install_key(given.reveal() if given else load_or_make_key())
     if fault := describe_place(read_text("/proc/self/mountinfo") or ""):
         write_line("WARNING", f"the queue lies {fault}: it is lost when this container is removed. {_VOLUME}")
+    _tell_dkim(prepared)
     _begin_upkeep(prepared, watches)
     in_force = InForce(
         loaded_at=time.time(),
@@ -60,6 +61,20 @@ def start() -> str:
     save_in_force(in_force, list_settings(settings))
     remember(json.dumps({"environ": environ, "key": key.hex()}))
     return settings.tz
+
+
+def _tell_dkim(prepared: Prepared) -> None:
+    """Say what has to be published for a key that was made, once, and whether it may be lost."""
+    if not prepared.settings.signs:
+        return
+    from entrypoint.config.dkim_key import render_record
+
+    for signing in (signing for kept in prepared.dkim for signing in kept.made):
+        write_line("INFO", f"DKIM: a key was made ({signing.key}). Publish its record: {render_record(signing)}")
+    keeps_keys = prepared.settings.dkim_key is None
+    if keeps_keys and (fault := describe_place(read_text("/proc/self/mountinfo") or "", paths.STATE)):
+        text = f"the DKIM keys lie {fault}: the next container makes others, whose records nobody has published"
+        write_line("WARNING", f"{text}. Give them a volume: --volume state:{paths.STATE}")
 
 
 def _begin_upkeep(prepared: Prepared, watches: tuple[Watch, ...]) -> None:

@@ -50,6 +50,7 @@ _NAMES: Final = {
     "recipient_routes": "where mail goes by its recipient",
     "main.cf": "the parameters",
     "master.cf": "the services",
+    "dkim-signers.json": "the DKIM keys",
     "syslog.json": "the syslog server",
     "syslog-ca.pem": "the syslog server's CA",
 }
@@ -154,6 +155,8 @@ def _tell_changes(changed: list[str], prepared: Prepared) -> None:
     effect = "Postfix uses it from now on, and what waits is tried at once"
     if {paths.SYSLOG, paths.SYSLOG_AUTHORITIES} >= set(changed):
         effect = "The log goes there from now on"
+    elif {paths.DKIM_SIGNERS} >= set(changed):
+        effect = "Mail is signed with them from now on"
     write_line("INFO", f"changed: {'; '.join(words)}. {effect}")
 
 

@@ -20,6 +20,7 @@ def find_contradictions(settings: Settings) -> list[Problem]:
         *check_upstreams(settings),
         *_check_client_certificate(settings),
         *check_clients(settings),
+        *_check_dkim(settings),
         *_check_listeners(settings),
         *_check_services(settings),
         *_check_syslog(settings),
@@ -91,6 +92,38 @@ def _check_client_certificate(settings: Settings) -> Iterator[Problem]:
                 setting="CLIENT_KEY",
                 what="it is not the key of the first certificate in CLIENT_CERT",
                 remedy="Give the pair that belongs together, the client's own certificate before its intermediates",
+            )
+
+
+def _check_dkim(settings: Settings) -> Iterator[Problem]:
+    if not settings.signs:
+        for setting, value, is_set in (
+            ("DKIM_KEY", None, settings.dkim_key is not None),
+            ("DKIM_SELECTOR", settings.dkim_selector, settings.dkim_selector is not None),
+            ("DKIM_KEY_TYPE", settings.dkim_key_type, settings.dkim_key_type is not None),
+        ):
+            if is_set:
+                yield Problem(
+                    setting=setting,
+                    value=value,
+                    what="nothing is signed, for there is no DKIM_DOMAINS",
+                    remedy="Set DKIM_DOMAINS=example.com as well, or remove it",
+                )
+        return
+    if settings.dkim_key is not None and settings.dkim_key_type is not None:
+        yield Problem(
+            setting="DKIM_KEY_TYPE",
+            value=settings.dkim_key_type,
+            what="DKIM_KEY is there already; this is for keys that are made here",
+            remedy="Remove one of the two",
+        )
+    for name, value in settings.postfix_parameters:
+        if name in ("smtpd_milters", "non_smtpd_milters", "smtpd_milter_maps"):
+            yield Problem(
+                setting=f"POSTFIX_{name}",
+                value=value,
+                what="it takes the place of the milter that signs, and mail of DKIM_DOMAINS would leave unsigned",
+                remedy="Give the others in SMTPD_MILTERS, or remove one of the two",
             )
 
 

@@ -17,6 +17,16 @@ from entrypoint.config.certificates import (
     parse_subject,
 )
 from entrypoint.config.declaration import defaulted, list_declarations, optional, required
+from entrypoint.config.dkim import (
+    BOTH,
+    DEFAULT_SELECTOR,
+    ED25519,
+    RSA,
+    SignedDomain,
+    parse_dkim_keys,
+    parse_selector,
+    parse_signed_domains,
+)
 from entrypoint.config.fragments import OwnTable
 from entrypoint.config.logins import (
     KnownCertificate,
@@ -79,12 +89,14 @@ from entrypoint.config.web_url import parse_web_url
 
 if TYPE_CHECKING:
     from entrypoint.config.aliases import Alias
+    from entrypoint.config.dkim_key import DkimKey
     from entrypoint.config.sender_rewriting import SenderRewrite
 
 UPSTREAM: Final = "Upstream"
 CERTIFICATE: Final = "Client certificate"
 CLIENTS: Final = "Who may send, and how"
 REWRITING: Final = "Addresses and headers"
+SIGNING: Final = "DKIM"
 RUNNING: Final = "Running"
 
 
@@ -453,6 +465,35 @@ class Declared:
         "Leave out of every Received header, also of the one that this relay adds, which host the message came from.",
         default="no",
         group=REWRITING,
+    )
+
+    dkim_domains: tuple[SignedDomain, ...] | None = optional(
+        parse_signed_domains,
+        "The domains whose mail is signed, by the From field: `example.com`, `.example.com` for all below it; with its "
+        "own selector, `example.org:2027`.",
+        group=SIGNING,
+        default_help="nothing is signed",
+    )
+    dkim_selector: str | None = optional(
+        parse_selector,
+        "Where the public key is published: `authrelay._domainkey.example.com`. Of two keys the Ed25519 key is at "
+        "`authrelay-ed25519`.",
+        group=SIGNING,
+        default_help=f"`{DEFAULT_SELECTOR}`",
+    )
+    dkim_key: tuple[DkimKey, ...] | None = optional(
+        parse_dkim_keys,
+        "PEM of the private key of all these domains: RSA of 2048 to 4096 bits, or Ed25519; or one of each, which both "
+        "sign. Better as DKIM_KEY_FILE.",
+        group=SIGNING,
+        default_help="one is made for each domain and kept",
+        is_secret=True,
+    )
+    dkim_key_type: str | None = optional(
+        parse_choice(RSA, ED25519, BOTH),
+        "The keys that are made: rsa (2048 bits), ed25519, which many receivers cannot check yet, or both.",
+        group=SIGNING,
+        default_help=RSA,
     )
 
     drain_timeout: int = defaulted(

@@ -28,6 +28,7 @@ _PREFIXES: Final = (
     "FALLBACK_RELAYHOST_",
     "CLIENT_CERT_",
     "CLIENT_KEY_",
+    "DKIM_",
     "TLS_POLICY_",
 )
 _COMMON: Final = frozenset(

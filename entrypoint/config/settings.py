@@ -8,6 +8,7 @@ from functools import cached_property
 
 from entrypoint.config.declarations import DECLARATIONS as DECLARATIONS
 from entrypoint.config.declarations import Declared
+from entrypoint.config.dkim import DEFAULT_SELECTOR, SignedDomain
 from entrypoint.config.master import INET, MasterEntry
 from entrypoint.config.nexthop import Nexthop
 from entrypoint.config.routes import Route
@@ -132,13 +133,23 @@ class Settings(Declared):
     def has_milters(self) -> bool:
         """Whether a client's session is shown to a milter, whichever way that was set."""
         options = (name for entry in self.listeners for name, _ in entry.options)
-        return bool(self.smtpd_milters) or "smtpd_milters" in {*dict(self.postfix_parameters), *options}
+        is_set = "smtpd_milters" in {*dict(self.postfix_parameters), *options}
+        return bool(self.smtpd_milters) or self.signs or is_set
 
     @property
     def own_ports(self) -> tuple[int, ...]:
         """LISTEN_PORTS without those that a service of the user's takes over."""
         taken = {entry.port for entry in self.listeners}
         return tuple(port for port in self.listen_ports if port not in taken)
+
+    @property
+    def signs(self) -> bool:
+        """Whether mail is signed with DKIM."""
+        return self.dkim_domains is not None
+
+    def find_selector(self, signed: SignedDomain) -> str:
+        """Return the selector of one of DKIM_DOMAINS."""
+        return signed.selector or self.dkim_selector or DEFAULT_SELECTOR
 
     @property
     def shows_client_certificate(self) -> bool:

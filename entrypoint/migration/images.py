@@ -42,8 +42,8 @@ _NO_EQUIVALENT: Final = {
 }
 _NO_EQUIVALENT_PREFIXES: Final = {
     "XOAUTH2_": "the login is by password",
-    "DKIM_": "nothing is signed",
-    "OPENDKIM_": "nothing is signed",
+    "DKIM_": "nothing is signed until DKIM_DOMAINS is set: docs/dkim.md",
+    "OPENDKIM_": "nothing is signed until DKIM_DOMAINS is set: docs/dkim.md",
     "RSPAMD_": "nothing is filtered",
     "POSTSRSD_": "addresses are relayed as they are",
     "RSYSLOG_": "SYSLOG_URL names a log server",

@@ -13,6 +13,7 @@ from entrypoint.config.settings import Settings
 from entrypoint.config.values import LOOPBACK_ONLY
 from entrypoint.plan.capacity import choose_capacity
 from entrypoint.plan.clients import LOGIN_GROUP, plan_clients, view_clients, view_listeners
+from entrypoint.plan.dkim import describe_milter, plan_dkim
 from entrypoint.plan.files import Facts, Plan, PlannedFile
 from entrypoint.plan.networks import (
     choose_excluded_gateways,
@@ -95,6 +96,7 @@ def compute_plan(settings: Settings, facts: Facts, templates: str = paths.TEMPLA
                     "login_user": LOGIN_GROUP,
                     "has_status": settings.status_listen is not None,
                     "status_listen": str(settings.status_listen),
+                    "has_dkim": settings.signs,
                 },
             ),
         ),
@@ -132,6 +134,7 @@ def compute_plan(settings: Settings, facts: Facts, templates: str = paths.TEMPLA
     files += plan_clients(settings, facts)
     files += plan_syslog(settings, facts)
     files += plan_rewriting(settings, own_name)
+    files += plan_dkim(settings, facts)
     return Plan(files=tuple(files), warnings=_warn(settings, facts), authorities=authorities)
 
 
@@ -244,10 +247,11 @@ def _view_main_cf(settings: Settings, facts: Facts, services: tuple[Service, ...
         "allowed_senders": _ALLOWED_SENDERS if settings.allowed_sender_domains else "",
         "allowed_recipients": _ALLOWED_RECIPIENTS if settings.allowed_recipient_domains else "",
         "message_size_limit": settings.message_size_limit,
-        "milters": list(settings.smtpd_milters or ()),
+        "milters": ", ".join([*(settings.smtpd_milters or ()), *([describe_milter()] if settings.signs else [])]),
         "milter_default_action": settings.milter_default_action,
         "has_milters": settings.has_milters,
         "probe_source": _PROBE_SOURCE,
+        "dkim_milter": describe_milter() if settings.signs else "",
         "relayhost": str(settings.relayhost_nexthop),
         "has_sender_routes": bool(settings.sender_routes),
         "sender_routes": _SENDERS,

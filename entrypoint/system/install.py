@@ -36,6 +36,8 @@ class File(Protocol):
     def is_table(self) -> bool: ...
     @property
     def text_type(self) -> str: ...
+    @property
+    def user(self) -> str: ...
 
 
 def install(files: Sequence[File]) -> list[str]:
@@ -46,7 +48,7 @@ def install(files: Sequence[File]) -> list[str]:
     make_directory(paths.RUN, 0o755)
     make_directory(paths.POSTFIX_CONFIG_TARGET, 0o755)
     for file in files:
-        write_file(file.path, file.text, file.mode, group=file.group)
+        write_file(file.path, file.text, file.mode, user=file.user, group=file.group)
     sources = [file.path for file in files if file.is_table]
     kept = {file.path for file in files} | {f"{source}.lmdb" for source in sources}
     for directory in (paths.RUN, paths.POSTFIX_CONFIG):
@@ -103,7 +105,7 @@ def apply_changes(files: Sequence[File]) -> list[str]:
             rename_file(f"{file.path}.next.lmdb", f"{file.path}.lmdb")
             rename_file(f"{file.path}.next", file.path)
         else:
-            write_file(file.path, file.text, file.mode, group=file.group)
+            write_file(file.path, file.text, file.mode, user=file.user, group=file.group)
     if is_running():  # one that is just being started again reads everything anyway
         reload_postfix()
     return [file.path for file in changed]

@@ -24,7 +24,7 @@ host, port, prefix, sessions, pause = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 is_mixed = sys.argv[6] == "mixed"
 over = threading.Event()
 signal.signal(signal.SIGTERM, lambda *_: over.set())
-body = b"Subject: load\r\n\r\n" + b"x" * 60 + b"\r\n"
+body = b"From: a@example.test\r\nSubject: load\r\n\r\n" + b"x" * 60 + b"\r\n"
 def write_mixed(number):
     size = 5_000_000 if number % 500 == 499 else 200_000 if number % 50 == 49 else random.choice((0, 60, 800, 8000))
     words = ("x", "y.", ".", "", "ü€", "a longer line " * 8)

@@ -31,6 +31,8 @@ _PARSERS: Final = frozenset(
     for name in (
         "config.certificates",
         "config.password_scheme",
+        "config.dkim",
+        "config.dkim_key",
         "config.web_url",
         "journal.addresses",
         "journal.forms",

@@ -15,7 +15,7 @@ import pytest
 
 from entrypoint.config.settings import DECLARATIONS
 from entrypoint.errors import ConfigurationError, escape_odd
-from tests.unit.material import CA, ENCRYPTED_KEY, KEY, LEAF, OTHER_KEY, make_zip
+from tests.unit.material import CA, DKIM_KEY, ENCRYPTED_KEY, KEY, LEAF, OTHER_KEY, RSA_KEY, SMALL_RSA_KEY, make_zip
 from tests.unit.reading import read
 
 SECRET: Final = "Zq9-secret-text"
@@ -35,6 +35,104 @@ class Case:
 
 
 CASES: Final = (
+    Case(
+        "dkim_key_small",
+        {"DKIM_DOMAINS": "example.com", "DKIM_KEY": SMALL_RSA_KEY},
+        (
+            (
+                "DKIM_KEY: the RSA key has 1024 bits, fewer than 2048 (RFC 8301). Make one with 'openssl genrsa -out "
+                "dkim.pem 2048', or leave DKIM_KEY out to have one made."
+            ),
+        ),
+    ),
+    Case(
+        "dkim_key_of_a_certificate",
+        {"DKIM_DOMAINS": "example.com", "DKIM_KEY_FILE": "dkim.pem"},
+        (
+            (
+                "DKIM_KEY_FILE: DKIM has no keys of this kind, only RSA and Ed25519. Make one with 'openssl genrsa "
+                "-out dkim.pem 2048', or leave DKIM_KEY out to have one made."
+            ),
+        ),
+        {"dkim.pem": KEY.encode()},
+    ),
+    Case(
+        "dkim_key_twice",
+        {"DKIM_DOMAINS": "example.com", "DKIM_KEY": DKIM_KEY + DKIM_KEY},
+        (
+            (
+                "DKIM_KEY: it holds two keys of the same kind. Give one RSA key, one Ed25519 key, or one of each; "
+                "docs/dkim.md shows how to change to a new one."
+            ),
+        ),
+    ),
+    Case(
+        "dkim_key_no_key",
+        {"DKIM_DOMAINS": "example.com", "DKIM_KEY": SECRET},
+        (("DKIM_KEY: it is not a private key in PEM. Give the file that begins with -----BEGIN PRIVATE KEY-----."),),
+    ),
+    Case(
+        "dkim_without_domains",
+        {"DKIM_KEY": DKIM_KEY, "DKIM_SELECTOR": "2027", "DKIM_KEY_TYPE": "rsa"},
+        (
+            (
+                "DKIM_KEY: nothing is signed, for there is no DKIM_DOMAINS. Set DKIM_DOMAINS=example.com as well, or "
+                "remove it."
+            ),
+            (
+                "DKIM_KEY_TYPE=rsa: nothing is signed, for there is no DKIM_DOMAINS. Set DKIM_DOMAINS=example.com as "
+                "well, or remove it."
+            ),
+            (
+                "DKIM_SELECTOR=2027: nothing is signed, for there is no DKIM_DOMAINS. Set DKIM_DOMAINS=example.com as "
+                "well, or remove it."
+            ),
+        ),
+    ),
+    Case(
+        "dkim_key_type_beside_key",
+        {"DKIM_DOMAINS": "example.com", "DKIM_KEY": RSA_KEY, "DKIM_KEY_TYPE": "both"},
+        (
+            (
+                "DKIM_KEY_TYPE=both: DKIM_KEY is there already; this is for keys that are made here. Remove one of "
+                "the two."
+            ),
+        ),
+    ),
+    Case(
+        "dkim_domains_twice",
+        {"DKIM_DOMAINS": "example.com, Example.com:s2"},
+        ("DKIM_DOMAINS=example.com, Example.com:s2: 'example.com' is there twice. Keep one of them.",),
+    ),
+    Case(
+        "dkim_domains_address",
+        {"DKIM_DOMAINS": "user@example.com"},
+        (("DKIM_DOMAINS=user@example.com: 'user@example.com' is an address. Write the domain alone: example.com."),),
+    ),
+    Case(
+        "dkim_selector_path",
+        {"DKIM_DOMAINS": "example.com:../x", "DKIM_SELECTOR": "a_b"},
+        (
+            (
+                "DKIM_DOMAINS=example.com:../x: '../x' is not a selector: letters, digits, hyphens, and dots between "
+                "them. Write a name such as authrelay or 2027-01."
+            ),
+            (
+                "DKIM_SELECTOR=a_b: 'a_b' is not a selector: letters, digits, hyphens, and dots between them. Write a "
+                "name such as authrelay or 2027-01."
+            ),
+        ),
+    ),
+    Case(
+        "dkim_beside_milters_of_ones_own",
+        {"DKIM_DOMAINS": "example.com", "POSTFIX_smtpd_milters": "inet:filter:8891"},
+        (
+            (
+                "POSTFIX_smtpd_milters=inet:filter:8891: it takes the place of the milter that signs, and mail of "
+                "DKIM_DOMAINS would leave unsigned. Give the others in SMTPD_MILTERS, or remove one of the two."
+            ),
+        ),
+    ),
     Case(
         "sender_rewrite_table_without_target",
         {"SENDER_REWRITE_TABLE": "# x\n@example.com"},

@@ -21,7 +21,7 @@ from entrypoint.config.settings import DECLARATIONS
 from entrypoint.errors import ConfigurationError, StartupError
 from entrypoint.plan.files import Plan
 from entrypoint.plan.networks import choose_excluded_gateways, render_networks
-from tests.unit.material import CA, KEY, LEAF
+from tests.unit.material import CA, DKIM_KEY, KEY, LEAF
 from tests.unit.reading import FACTS, find_text, plan_for, read, read_main_cf
 
 BASE: Final = {"RELAYHOST": "[smtp.example.com]:587"}
@@ -146,6 +146,15 @@ VALID: Final[Mapping[str, tuple[str, frozenset[str]]]] = {
         ),
         ("HEADER_CHECKS_TABLE", "if /^Subject:/\n/x$/i REJECT no\nendif\n!/^[a-z]/ REPLACE X: $1", "header_checks"),
         ("HIDE_RECEIVED", "yes", "header_checks mime_header_checks nested_header_checks"),
+        (
+            "DKIM_DOMAINS",
+            "example.com:s1, .example.org",
+            "smtpd_milters non_smtpd_milters internal_mail_filter_classes disable_mime_output_conversion "
+            "milter_default_action smtpd_milter_maps",
+        ),
+        ("DKIM_SELECTOR", "2027-01.a", ""),
+        ("DKIM_KEY", DKIM_KEY, ""),
+        ("DKIM_KEY_TYPE", "both", ""),
         ("LOG_FORMAT", "plain", ""),
         ("LOG_ADDRESSES", "domain", ""),
         ("LOG_ADDRESSES_KEY", "0123456789abcdef", ""),
@@ -168,6 +177,9 @@ NEEDED: Final[Mapping[str, Mapping[str, str]]] = {
     "RELAYHOST_FINGERPRINT": {"RELAYHOST_TLS": "fingerprint"},
     "RELAYHOST_CA_SHA256": {"RELAYHOST_CA_URL": "http://ca.example.com/ca.pem"},
     "LOG_ADDRESSES_KEY": {"LOG_ADDRESSES": "hash"},
+    "DKIM_SELECTOR": {"DKIM_DOMAINS": "example.com"},
+    "DKIM_KEY": {"DKIM_DOMAINS": "example.com"},
+    "DKIM_KEY_TYPE": {"DKIM_DOMAINS": "example.com"},
     "RELAYHOST_MX": {"RELAYHOST": "smtp.example.com:587"},
     "FALLBACK_RELAYHOST_USERNAME": {"FALLBACK_RELAYHOST": "b.example", "FALLBACK_RELAYHOST_PASSWORD": "secret"},
     "FALLBACK_RELAYHOST_PASSWORD": {"FALLBACK_RELAYHOST": "b.example", "FALLBACK_RELAYHOST_USERNAME": "user"},
@@ -202,6 +214,7 @@ SWITCHED: Final = frozenset(
     smtpd_tls_mandatory_ciphers smtpd_tls_ask_ccert smtpd_tls_fingerprint_digest relay_clientcerts
     smtpd_client_connection_rate_limit smtpd_client_message_rate_limit smtpd_client_recipient_rate_limit
     smtpd_client_auth_rate_limit
+    smtpd_milters non_smtpd_milters internal_mail_filter_classes disable_mime_output_conversion
     """.split()
 )
 BASELINE: Final = plan_for(BASE)
@@ -250,6 +263,8 @@ _USERS_OWN: Final = re.compile(
 _LOGIN_PROGRAM: Final = re.compile(r"\n; Says whether a login.*?(?=\n; (It goes before|Run now))", re.DOTALL)
 _STATUS_PROGRAM: Final = re.compile(r"; It goes before.*?(?=\n; Run now and then)", re.DOTALL)
 
+_DKIM_PROGRAM: Final = re.compile(r"\n; The milter that signs\..*?\nstartretries = 10\n\n", re.DOTALL)
+
 
 def _plan_or_refuse(environ: Mapping[str, str]) -> Plan | None:
     """Return the plan, or `None` if the environment is refused properly; any other exception is the test's failure."""
@@ -282,9 +297,10 @@ def _check_plan(plan: Plan, overridden: frozenset[str] = frozenset()) -> None:
         for one in (plan, BASELINE)
     )
     assert own == baseline
-    # DRAIN_TIMEOUT and STATUS_LISTEN are all in it that is the user's.
+    # DRAIN_TIMEOUT and STATUS_LISTEN are all in it that is the user's; the signer is there or not.
     services, usual = (_USERS_OWN.sub("", find_text(one, "supervisord.conf")) for one in (plan, BASELINE))
     services = _LOGIN_PROGRAM.sub("", services)
+    services = _DKIM_PROGRAM.sub("", services)
     assert services in (usual, _STATUS_PROGRAM.sub("", usual))
 
 
