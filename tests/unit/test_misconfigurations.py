@@ -2314,10 +2314,10 @@ CASES: Final = (
     ),
     Case(
         "name_coming",
-        {"SMTPD_USERS_TABLE": "none"},
+        {"LIST_DOMAINS": "lists.example.com"},
         (
             (
-                "SMTPD_USERS_TABLE: this version of authrelay does not have that setting yet. Remove it, or use a "
+                "LIST_DOMAINS: this version of authrelay does not have that setting yet. Remove it, or use a "
                 "version that has it."
             ),
         ),
