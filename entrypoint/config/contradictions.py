@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from entrypoint.config.certificates import has_same_key
+from entrypoint.config.oauth2_contradictions import check_oauth2
 from entrypoint.config.parameters import find_weakened
 from entrypoint.config.settings import Settings
 from entrypoint.config.tls import TlsLevel
@@ -16,6 +17,7 @@ def find_contradictions(settings: Settings) -> list[Problem]:
     """Return every problem that lies between settings."""
     return [
         *check_upstreams(settings),
+        *check_oauth2(settings),
         *_check_client_certificate(settings),
         *_check_listeners(settings),
         *_check_syslog(settings),

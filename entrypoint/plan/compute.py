@@ -85,7 +85,7 @@ def compute_plan(settings: Settings, facts: Facts, templates: str = paths.TEMPLA
                     "master": f"{paths.POSTFIX_DAEMONS}/master",
                     "pidfile": f"{paths.RUN}/supervisord.pid",
                     "drain_seconds": settings.drain_timeout,
-                    "occasional": ["upkeep", "probe"] if settings.probe != "no" else ["upkeep"],
+                    "occasional": [*(["upkeep", "probe"] if settings.probe != "no" else ["upkeep"]), "tokens"],
                     "has_status": settings.status_listen is not None,
                     "status_listen": str(settings.status_listen),
                 },
