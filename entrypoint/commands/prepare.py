@@ -14,7 +14,7 @@ from entrypoint.config.dkim import RSA
 from entrypoint.config.environment import read_settings
 from entrypoint.config.secret import Secret
 from entrypoint.config.settings import Settings
-from entrypoint.config.upstreams import Upstream
+from entrypoint.config.upstreams import MAIN_SERVICE, Upstream
 from entrypoint.config.values import IPAddress
 from entrypoint.errors import BadCertificateError, ConfigurationError, Problem, StartupError
 from entrypoint.plan.compute import compute_plan
@@ -94,6 +94,9 @@ def prepare(occasion: Occasion, environ: Mapping[str, str] | None = None, *, key
     if settings.relayhost_ca is not None:
         valid, remarks = check_authorities("RELAYHOST_CA", settings.relayhost_ca)
         settings, warnings = replace(settings, relayhost_ca=valid), (*warnings, *remarks)
+    if settings.oauth2_ca is not None:
+        valid, remarks = check_authorities("OAUTH2_CA", settings.oauth2_ca)
+        settings, warnings = replace(settings, oauth2_ca=valid), (*warnings, *remarks)
     if settings.syslog_ca is not None:
         valid, remarks = check_authorities("SYSLOG_CA", settings.syslog_ca)
         settings, warnings = replace(settings, syslog_ca=valid), (*warnings, *remarks)
@@ -106,6 +109,8 @@ def prepare(occasion: Occasion, environ: Mapping[str, str] | None = None, *, key
         settings, warnings = replace(settings, upstreams=checked), (*warnings, *remarks)
     if settings.header_checks_table is not None:
         _check_patterns(settings.header_checks_table)
+    if settings.token_upstreams:
+        settings = _add_tokens(settings)
     fetched, fetch_warnings, is_copy = _find_authorities(settings, occasion)
     host_name = read_host_name()
     client = None if occasion is Occasion.LOOK else _find_client_certificate(settings, host_name)
@@ -193,6 +198,23 @@ def find_dkim_keys(settings: Settings, *, may_make: bool, selector: str | None =
     return tuple(found)
 
 
+def _add_tokens(settings: Settings) -> Settings:
+    """Return the settings with the access tokens that are kept; an upstream whose token is missing has an empty one."""
+    # Imported here: whoever has passwords must not pay for it.
+    from entrypoint.oauth2.keeping import find_token
+
+    tokens = {
+        upstream.service: Secret(kept.access_token if (kept := find_token(upstream, oauth2)) else "")
+        for upstream, oauth2 in settings.token_upstreams
+    }
+    return replace(
+        settings,
+        relayhost_token=tokens.get(MAIN_SERVICE),
+        upstreams=settings.upstreams
+        and tuple(replace(one, password=tokens.get(one.service, one.password)) for one in settings.upstreams),
+    )
+
+
 def _check_upstreams(upstreams: tuple[Upstream, ...]) -> tuple[tuple[Upstream, ...], tuple[str, ...]]:
     """Return the upstreams without those of their CAs that have ended, and what is to be said of them."""
     checked: list[Upstream] = []
@@ -255,18 +277,20 @@ def _list_authorities(prepared: Prepared) -> Iterator[Ending]:
 
 def _list_client(prepared: Prepared) -> Iterator[Ending]:
     remedy = "Give the certificate that replaces it, and tell the upstream of it if it is pinned there"
+    upload = "Upload the certificate that replaces it to the application, and give it here"
     for name, given in (
         ("CLIENT_CERT", prepared.settings.client_cert),
+        ("OAUTH2_CLIENT_CERT", prepared.settings.oauth2_client_cert),
         *((f"{one.setting} client_cert", one.client_cert) for one in prepared.settings.upstreams or ()),
     ):
         for one in given.members if given else ():
             yield Ending(
-                role="client",
+                role="oauth2" if name.startswith("OAUTH2") else "client",
                 what=f"{name}: the certificate",
                 subject=one.subject,
                 sha256=one.sha256,
                 not_after=one.not_after,
-                remedy=remedy,
+                remedy=upload if name.startswith("OAUTH2") else remedy,
             )
     if client := prepared.client:
         yield Ending(

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from entrypoint.config.certificates import has_same_key
 from entrypoint.config.login_contradictions import check_clients, find_client_warnings
 from entrypoint.config.master import INET
+from entrypoint.config.oauth2_contradictions import check_oauth2
 from entrypoint.config.settings import Settings
 from entrypoint.config.tls import TlsLevel
 from entrypoint.config.upstream_contradictions import check_upstreams
@@ -18,6 +19,7 @@ def find_contradictions(settings: Settings) -> list[Problem]:
     """Return every problem that lies between settings."""
     return [
         *check_upstreams(settings),
+        *check_oauth2(settings),
         *_check_client_certificate(settings),
         *check_clients(settings),
         *_check_dkim(settings),

@@ -16,9 +16,7 @@ NAMES: Final = frozenset(declaration.name for declaration in DECLARATIONS)
 
 _COMING: Final = frozenset(
     """
-    OAUTH2_TOKEN_URL OAUTH2_CLIENT_ID OAUTH2_CLIENT_SECRET
-    OAUTH2_REFRESH_TOKEN OAUTH2_SCOPE OAUTH2_GRANT LIST_DOMAINS
-    LIST_LMTP LIST_MAPS_DIR
+    LIST_DOMAINS LIST_LMTP LIST_MAPS_DIR
     """.split()
 )
 """Names of settings that later versions have. Ignoring one would leave a user with less than was asked for."""
@@ -30,6 +28,7 @@ _PREFIXES: Final = (
     "CLIENT_KEY_",
     "DKIM_",
     "TLS_POLICY_",
+    "OAUTH2_",
 )
 _COMMON: Final = frozenset(
     {"HOSTNAME", "HOME", "HOST", "PATH", "TERM", "USER", "LANG", "LANGUAGE", "SHLVL", "PWD", "PS1"}

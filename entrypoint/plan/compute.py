@@ -91,7 +91,7 @@ def compute_plan(settings: Settings, facts: Facts, templates: str = paths.TEMPLA
                     "master": f"{paths.POSTFIX_DAEMONS}/master",
                     "pidfile": f"{paths.RUN}/supervisord.pid",
                     "drain_seconds": settings.drain_timeout,
-                    "occasional": ["upkeep", "probe"] if settings.probe != "no" else ["upkeep"],
+                    "occasional": [*(["upkeep", "probe"] if settings.probe != "no" else ["upkeep"]), "tokens"],
                     "has_logins": settings.smtpd_users_table is not None,
                     "login_user": LOGIN_GROUP,
                     "has_status": settings.status_listen is not None,

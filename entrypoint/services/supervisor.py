@@ -46,7 +46,7 @@ _FORWARDER: Final = "log-forwarder"
 _MAIL_SERVICE: Final = "postfix"
 _UPKEEP: Final = "upkeep"
 _OFFSHOOTS: Final = {_FORWARDER: forwarder.main, LOGINS: offshoot.answer_logins, DKIM: offshoot.sign_mail}
-_GIVE_WAY: Final = {_MAIL_SERVICE: 300, DKIM: 300, LOGINS: 400, STATUS: 800, _UPKEEP: 900, "probe": 900}
+_GIVE_WAY: Final = {_MAIL_SERVICE: 300, DKIM: 300, LOGINS: 400, STATUS: 800, _UPKEEP: 900, "probe": 900, "tokens": 900}
 """Who is ended first when memory is used up: what can be done later; then a daemon of Postfix, which its master starts
 again. Otherwise it would be the largest, this process, and the container with it."""
 

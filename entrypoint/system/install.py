@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final, Protocol
 
 from entrypoint import paths
@@ -73,11 +73,13 @@ def install_log_rules(files: Sequence[File]) -> None:
             write_file(file.path, file.text, file.mode)
 
 
-def apply_changes(files: Sequence[File]) -> list[str]:
+def apply_changes(files: Sequence[File], *, noticed: Collection[str] = ()) -> list[str]:
     """Bring a running relay to the plan and return the paths of what changed: nothing changed, nothing is done.
 
     Each file is replaced whole and each table with its source, deliveries under way end as they began (postfix(1)
-    reload), and what waits is tried at once. Raises before anything is replaced when Postfix does not like it.
+    reload), and what waits is tried at once. `noticed`: tables for which Postfix is not reloaded, since each daemon
+    looks whether its tables are still there before it serves again. Raises before anything is replaced when Postfix
+    does not like it.
     """
     changed = [file for file in files if read_text(file.path) != file.text]
     if not changed:
@@ -106,7 +108,8 @@ def apply_changes(files: Sequence[File]) -> list[str]:
             rename_file(f"{file.path}.next", file.path)
         else:
             write_file(file.path, file.text, file.mode, user=file.user, group=file.group)
-    if is_running():  # one that is just being started again reads everything anyway
+    is_seen = {file.path for file in changed} <= set(noticed)
+    if not is_seen and is_running():  # one that is just being started again reads everything anyway
         reload_postfix()
     return [file.path for file in changed]
 

@@ -132,6 +132,12 @@ def test_system_imports_another_system_module_only_where_its_docstring_says_so(m
     assert named | parsers <= _find_own_imports(module)
 
 
+@pytest.mark.parametrize("module", _list_package("oauth2"))
+def test_oauth2_imports_only_config_and_system(module: str) -> None:
+    """What an answer of an endpoint means is decided without Postfix, and by whoever asks."""
+    assert _find_outside(module, "entrypoint.oauth2", "entrypoint.config", "entrypoint.system") == set()
+
+
 @pytest.mark.parametrize("module", _list_package("services"))
 def test_services_import_only_system_and_their_own_parts(module: str) -> None:
     """Their environment is scrubbed: settings are not there, and the passwords must not come back."""
@@ -263,7 +269,7 @@ def test_start_leaves_out_what_it_does_not_need() -> None:
     loaded = set(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split())
     assert {"environs", "marshmallow.fields", "jinja2.environment"} <= loaded
     unwanted = {"marshmallow.validate", "dotenv.main", "logging", "tempfile", "uuid", "pickle", "cryptography"}
-    assert loaded & {*unwanted, "hashlib", "supervisor"} == set()
+    assert loaded & {*unwanted, "hashlib", "supervisor", "oauthlib", "jwt", "entrypoint.oauth2"} == set()
 
 
 def test_health_check_stays_light() -> None:

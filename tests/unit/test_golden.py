@@ -73,6 +73,15 @@ CASES: Final[Mapping[str, tuple[Mapping[str, str], Facts]]] = {
         {"RELAYHOST": "smtp.example.com:587", "RELAYHOST_CA_URL": "https://ca.example.com/ca.pem", **LOGIN},
         dataclasses.replace(FACTS, fetched_authorities=parse_authorities(CA.encode())),
     ),
+    "oauth2": (
+        {
+            "PROVIDER": "microsoft365:contoso.com",
+            "RELAYHOST_USERNAME": "relay@contoso.com",
+            "OAUTH2_CLIENT_ID": "11111111-2222-3333-4444-555555555555",
+            "OAUTH2_CLIENT_SECRET": "secret~4",
+        },
+        FACTS,
+    ),
     "dane-only": ({"RELAYHOST": "smtp.example.com", "RELAYHOST_TLS": "dane-only", **LOGIN}, FACTS),
     "policy-table": (
         {

@@ -7,6 +7,7 @@ Postfix parameter. Examples are few and the same on every run, so that the whole
 from __future__ import annotations
 
 import ipaddress
+import json
 import re
 from collections.abc import Mapping
 from typing import Final
@@ -30,6 +31,31 @@ CLIENT_TLS: Final = (
     "smtpd_tls_security_level smtpd_tls_chain_files smtpd_tls_mandatory_protocols smtpd_tls_protocols "
     "smtpd_tls_mandatory_ciphers"
 )
+
+ACCOUNT: Final = json.dumps(
+    {
+        "type": "service_account",
+        "client_email": "robot@project.example",
+        "private_key": KEY,
+        "token_uri": "https://login.example.com/token",
+    }
+)
+_LOGIN: Final = (
+    "smtp_sasl_auth_enable smtp_sasl_password_maps smtp_sasl_security_options smtp_sasl_tls_security_options "
+    "smtp_sasl_mechanism_filter"
+)
+_OAUTH2: Final = {
+    "RELAYHOST_USERNAME": "user@example.com",
+    "OAUTH2_TOKEN_URL": "https://login.example.com/token",
+    "OAUTH2_CLIENT_ID": "application",
+    "OAUTH2_CLIENT_SECRET": "secret~3",
+}
+
+
+def _without(name: str) -> dict[str, str]:
+    """Return the settings of OAuth 2.0 but one."""
+    return {key: value for key, value in _OAUTH2.items() if key != name}
+
 
 # Setting -> a value that is accepted beside BASE (and NEEDED), to be damaged; the parameters that it may change.
 VALID: Final[Mapping[str, tuple[str, frozenset[str]]]] = {
@@ -76,6 +102,16 @@ VALID: Final[Mapping[str, tuple[str, frozenset[str]]]] = {
         ),
         ("SENDER_RELAY_TABLE", "@a.example [a.example]:587 user password", "sender_dependent_default_transport_maps"),
         ("TRANSPORT_TABLE", "a.example error 5.1.2 no such domain\nb.example [b.example]:25", "transport_maps"),
+        ("OAUTH2_TOKEN_URL", "https://login.example.com/tenant/token", _LOGIN),
+        ("OAUTH2_GRANT", "refresh_token", _LOGIN),
+        ("OAUTH2_CLIENT_ID", "11111111-2222", _LOGIN),
+        ("OAUTH2_CLIENT_SECRET", "secret~3", _LOGIN),
+        ("OAUTH2_REFRESH_TOKEN", "1//0abc", _LOGIN),
+        ("OAUTH2_SCOPE", "https://mail.example.com/.default offline_access", _LOGIN),
+        ("OAUTH2_SERVICE_ACCOUNT", ACCOUNT, _LOGIN),
+        ("OAUTH2_CLIENT_CERT", LEAF, _LOGIN),
+        ("OAUTH2_CLIENT_KEY", KEY, _LOGIN),
+        ("OAUTH2_CA", CA, _LOGIN),
         ("CLIENT_CERT", LEAF, ""),
         ("CLIENT_KEY", KEY, ""),
         ("CLIENT_CERT_SUBJECT", "CN=relay,O=Example", ""),
@@ -186,6 +222,16 @@ NEEDED: Final[Mapping[str, Mapping[str, str]]] = {
     "SENDER_REWRITE_REPLY_TO": {"SENDER_REWRITE_TABLE": "* relay@example.com"},
     "SYSLOG_CA": {"SYSLOG_URL": "tls://logs.example.com"},
     "MILTER_DEFAULT_ACTION": {"SMTPD_MILTERS": "inet:milter:11332"},
+    "OAUTH2_TOKEN_URL": _without("OAUTH2_TOKEN_URL"),
+    "OAUTH2_GRANT": _without("OAUTH2_CLIENT_SECRET") | {"OAUTH2_REFRESH_TOKEN": "1//0abc"},
+    "OAUTH2_CLIENT_ID": _without("OAUTH2_CLIENT_ID"),
+    "OAUTH2_CLIENT_SECRET": _without("OAUTH2_CLIENT_SECRET"),
+    "OAUTH2_REFRESH_TOKEN": _without("OAUTH2_CLIENT_SECRET"),
+    "OAUTH2_SCOPE": _without("OAUTH2_SCOPE"),
+    "OAUTH2_SERVICE_ACCOUNT": {"RELAYHOST_USERNAME": "user@example.com"},
+    "OAUTH2_CLIENT_CERT": _without("OAUTH2_CLIENT_SECRET") | {"OAUTH2_CLIENT_KEY": KEY},
+    "OAUTH2_CLIENT_KEY": _without("OAUTH2_CLIENT_SECRET") | {"OAUTH2_CLIENT_CERT": LEAF},
+    "OAUTH2_CA": _without("OAUTH2_CA"),
     "CLIENT_CERT": {"CLIENT_KEY": KEY},
     "SMTPD_TLS_CERT": {"SMTPD_TLS_KEY": KEY},
     "SMTPD_TLS_KEY": {"SMTPD_TLS_CERT": LEAF},
