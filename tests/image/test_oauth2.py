@@ -63,7 +63,7 @@ while time.monotonic() < ends_at:
             sys.exit()
     time.sleep(0.01)
 """
-# Two messages a second; one that is not accepted, while the relay is restarted, is tried again. Prints their numbers.
+# A message a second; one that is not accepted, while the relay is restarted, is tried again. Prints their numbers.
 _SENDER: Final = """
 import smtplib, sys, time
 ends_at, number = time.monotonic() + float(sys.argv[2]), 0
@@ -76,7 +76,7 @@ while time.monotonic() < ends_at:
     except OSError:
         pass
     number += 1
-    time.sleep(0.5)
+    time.sleep(1)
 """
 _KEY: Final = hashlib.sha256(b"who signs these tokens").digest()
 _BEGINNING: Final[dict[str, Any]] = {
@@ -404,7 +404,7 @@ def test_endpoint_in_trouble_keeps_mail_and_says_why(house: House) -> None:
 def test_two_hours_without_a_failed_delivery(house: House) -> None:
     """An hour of a token's life is 30 s here, so that a minute is two hours of them, by the same schedule.
 
-    What is not scaled is the pause after a failure and the time that a process takes. Two messages a second go out all
+    What is not scaled is the pause after a failure and the time that a process takes. A message a second goes out all
     the while; the endpoint rotates the refresh token and fails twice, once with 429 and once with 500, and the relay is
     restarted. AUTHRELAY_MINUTES makes it longer; its tokens live 30 s in any case.
     """
@@ -436,7 +436,7 @@ def test_two_hours_without_a_failed_delivery(house: House) -> None:
     lines = relay.logs().splitlines()
     assert [line for line in lines if "status=deferred" in line or "status=bounced" in line] == []
     print(f"{len(sent)} messages, none deferred; the endpoint answered {_list_answers(house)}")
-    assert len(sent) > seconds
+    assert len(sent) > seconds * 0.6
     assert _list_answers(house).count(200) > seconds / 30
     # The one is the stop's, which closes the listeners so.
     reloads = [line for line in lines if "reload -- version" in line]
@@ -449,7 +449,7 @@ def _list_answers(house: House) -> list[int]:
 
 def test_killed_while_it_keeps_a_rotated_refresh_token(house: House) -> None:
     """kill -9 of all of it at the moment at which the file is written: the old or the new one is there, whole."""
-    rounds = int(os.environ.get("AUTHRELAY_ROUNDS", "3"))
+    rounds = int(os.environ.get("AUTHRELAY_ROUNDS", "2"))
     house.endpoint.order(refresh_tokens={"first": USER}, is_rotating=True, expires_in=6)
     relay = house.create(
         {
