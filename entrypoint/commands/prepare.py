@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
 from entrypoint import paths
+from entrypoint.commands.endings import list_endings
 from entrypoint.config.certificates import Certificates
 from entrypoint.config.dkim import RSA
 from entrypoint.config.environment import read_settings
@@ -19,11 +20,7 @@ from entrypoint.config.values import IPAddress
 from entrypoint.errors import BadCertificateError, ConfigurationError, Problem, StartupError
 from entrypoint.plan.compute import compute_plan
 from entrypoint.plan.files import Facts, Plan
-from entrypoint.system.client_certificate import (
-    RENEWED_BEFORE_SECONDS,
-    ClientCertificate,
-    load_or_make_client_certificate,
-)
+from entrypoint.system.client_certificate import ClientCertificate, load_or_make_client_certificate
 from entrypoint.system.files import read_text
 from entrypoint.system.interfaces import read_host_name, read_routes, resolve_name
 from entrypoint.system.memory import read_memory_limit
@@ -72,7 +69,7 @@ class Prepared:
     @property
     def endings(self) -> tuple[Ending, ...]:
         """The certificates in use that will end."""
-        return (*_list_authorities(self), *_list_client(self), *_list_server(self))
+        return list_endings(self.settings, self.plan.authorities, self.client)
 
     @property
     def troubles(self) -> dict[str, str]:
@@ -253,68 +250,6 @@ def _find_authorities(settings: Settings, occasion: Occasion) -> tuple[Certifica
             raise
         return known.certificates, (f"{error} What was trusted before is trusted still.",), True
     return found.certificates, found.warnings, found.is_copy
-
-
-def _list_authorities(prepared: Prepared) -> Iterator[Ending]:
-    upstream = "RELAYHOST_CA_URL" if prepared.settings.relayhost_ca_url else "RELAYHOST_CA"
-    waiting = "If the upstream's certificate still leads to it then, mail will wait"
-    ending = "If the syslog server's certificate still leads to it then, no line will go there"
-    for role, name, given, effect in (
-        ("trusted_ca", upstream, prepared.plan.authorities, waiting),
-        ("syslog_ca", "SYSLOG_CA", prepared.settings.syslog_ca, ending),
-        *(("trusted_ca", f"{one.setting} ca", one.ca, waiting) for one in prepared.settings.upstreams or ()),
-    ):
-        for one in given.members if given else ():
-            yield Ending(
-                role=role,
-                what=f"{name}: the CA",
-                subject=one.subject,
-                sha256=one.sha256,
-                not_after=one.not_after,
-                remedy=f"{effect}: add the CA that replaces it",
-            )
-
-
-def _list_client(prepared: Prepared) -> Iterator[Ending]:
-    remedy = "Give the certificate that replaces it, and tell the upstream of it if it is pinned there"
-    upload = "Upload the certificate that replaces it to the application, and give it here"
-    for name, given in (
-        ("CLIENT_CERT", prepared.settings.client_cert),
-        ("OAUTH2_CLIENT_CERT", prepared.settings.oauth2_client_cert),
-        *((f"{one.setting} client_cert", one.client_cert) for one in prepared.settings.upstreams or ()),
-    ):
-        for one in given.members if given else ():
-            yield Ending(
-                role="oauth2" if name.startswith("OAUTH2") else "client",
-                what=f"{name}: the certificate",
-                subject=one.subject,
-                sha256=one.sha256,
-                not_after=one.not_after,
-                remedy=upload if name.startswith("OAUTH2") else remedy,
-            )
-    if client := prepared.client:
-        yield Ending(
-            role="client",
-            what=f"{paths.CLIENT_CHAIN}: the certificate",
-            subject=client.subject,
-            sha256=client.sha256,
-            not_after=client.not_after,
-            remedy=remedy,
-            renewed_at=client.not_after - RENEWED_BEFORE_SECONDS if client.is_renewed else None,
-        )
-
-
-def _list_server(prepared: Prepared) -> Iterator[Ending]:
-    given = prepared.settings.smtpd_tls_cert
-    for one in given.members if given else ():
-        yield Ending(
-            role="server",
-            what="SMTPD_TLS_CERT: the certificate",
-            subject=one.subject,
-            sha256=one.sha256,
-            not_after=one.not_after,
-            remedy="Clients that check it will send nothing then: give the certificate that replaces it",
-        )
 
 
 def _find_client_certificate(settings: Settings, host_name: str) -> ClientCertificate | None:

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from entrypoint import paths
-from entrypoint.config.nexthop import IMPLICIT_TLS_PORT
 from entrypoint.config.settings import Settings
 from entrypoint.plan.files import Facts, PlannedFile
 
@@ -64,15 +63,3 @@ def view_clients(settings: Settings, probe_sources: Sequence[str]) -> dict[str, 
         # The health check comes every few seconds.
         "unlimited": ", ".join(f"[{source}]" if ":" in source else source for source in sources),
     }
-
-
-def view_listeners(settings: Settings) -> list[dict[str, Any]]:
-    """Return the ports, as columns of master.cf, and what each has of its own."""
-    return [
-        {
-            "columns": f"{port:<15}",
-            # RFC 8314 section 3.3.
-            "own": ["smtpd_tls_wrappermode = yes"] if port == IMPLICIT_TLS_PORT else [],
-        }
-        for port in settings.listen_ports
-    ]

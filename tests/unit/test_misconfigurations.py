@@ -2466,10 +2466,10 @@ CASES: Final = (
     ),
     Case(
         "name_coming_file",
-        {"ALIAS_TABLE_FILE": "/run/secrets/oauth"},
+        {"LIST_DOMAINS_FILE": "/run/secrets/lists"},
         (
             (
-                "ALIAS_TABLE_FILE: this version of authrelay does not have that setting yet. Remove it, "
+                "LIST_DOMAINS_FILE: this version of authrelay does not have that setting yet. Remove it, "
                 "or use a version that has it."
             ),
         ),

@@ -15,7 +15,8 @@ from entrypoint.config.master import OURS, fold_name, parse_entry
 from entrypoint.config.settings import Settings
 from entrypoint.errors import ConfigurationError
 from entrypoint.plan.capacity import choose_capacity
-from entrypoint.plan.compute import compute_plan, find_probe_targets
+from entrypoint.plan.compute import compute_plan
+from entrypoint.plan.listeners import find_probe_targets
 from entrypoint.services.drain import close_services
 from tests.unit.reading import FACTS, PARAMETERS, TEMPLATES, find_text, plan_for, read, read_main_cf
 
