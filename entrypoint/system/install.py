@@ -135,7 +135,8 @@ def find_complaints(directory: str) -> list[str]:
 def find_table_complaints(files: Sequence[File], directory: str) -> list[str]:
     """Return what Postfix says of the tables that `write_configuration` has written there."""
     sources = [os.path.join(directory, os.path.basename(file.path)) for file in files if file.is_table]
-    complaints = finish_command(start_command(("postmap", *(f"lmdb:{path}" for path in sources)))) if sources else []
+    command = ("postmap", "-c", directory, *(f"lmdb:{path}" for path in sources))
+    complaints = finish_command(start_command(command)) if sources else []
     return [_name_own_tables(text) for text in (*complaints, *_try_text_tables(files, directory))]
 
 
@@ -145,7 +146,7 @@ def _try_text_tables(files: Sequence[File], directory: str) -> list[str]:
     for file in files:
         if file.text_type:
             table = f"{file.text_type}:{os.path.join(directory, os.path.basename(file.path))}"
-            complaints += read_standard_error(("postmap", "-q", "x", table)).splitlines()
+            complaints += read_standard_error(("postmap", "-c", directory, "-q", "x", table)).splitlines()
     return complaints
 
 
