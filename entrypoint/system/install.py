@@ -59,7 +59,7 @@ def install(files: Sequence[File]) -> list[str]:
     complaints = read_standard_error(("postconf",)).splitlines()
     if postmap:
         complaints += finish_command(postmap)
-    complaints += _try_text_tables(files, paths.POSTFIX_CONFIG)
+    complaints += _try_text_tables(files, paths.POSTFIX_CONFIG, paths.POSTFIX_CONFIG)
     _refuse(complaints)
     refuse_shared_queue()
     return repair_queue()
@@ -95,7 +95,7 @@ def apply_changes(files: Sequence[File], *, noticed: Collection[str] = ()) -> li
 
         with tempfile.TemporaryDirectory() as directory:
             write_configuration([file for file in changed if file.text_type], directory)
-            _refuse(_try_text_tables(changed, directory))
+            _refuse(_try_text_tables(changed, directory, paths.POSTFIX_CONFIG))
     tables = [file for file in changed if file.is_table]
     for file in tables:
         write_file(f"{file.path}.next", file.text, file.mode)
@@ -137,16 +137,19 @@ def find_table_complaints(files: Sequence[File], directory: str) -> list[str]:
     sources = [os.path.join(directory, os.path.basename(file.path)) for file in files if file.is_table]
     command = ("postmap", "-c", directory, *(f"lmdb:{path}" for path in sources))
     complaints = finish_command(start_command(command)) if sources else []
-    return [_name_own_tables(text) for text in (*complaints, *_try_text_tables(files, directory))]
+    return [_name_own_tables(text) for text in (*complaints, *_try_text_tables(files, directory, directory))]
 
 
-def _try_text_tables(files: Sequence[File], directory: str) -> list[str]:
-    """Return what Postfix says of tables that it reads as text: a bad line would be left out at each lookup."""
+def _try_text_tables(files: Sequence[File], directory: str, configuration: str) -> list[str]:
+    """Return what Postfix says of tables that it reads as text: a bad line would be left out at each lookup.
+
+    `configuration`: where the main.cf is that holds for postmap(1).
+    """
     complaints = []
     for file in files:
         if file.text_type:
             table = f"{file.text_type}:{os.path.join(directory, os.path.basename(file.path))}"
-            complaints += read_standard_error(("postmap", "-c", directory, "-q", "x", table)).splitlines()
+            complaints += read_standard_error(("postmap", "-c", configuration, "-q", "x", table)).splitlines()
     return complaints
 
 

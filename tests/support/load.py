@@ -147,7 +147,9 @@ def is_empty_or_late(relay: Relay, at: float) -> bool:
 
 def count_queue(relay: Relay) -> int:
     """How many whole messages the queue has; cheap, also with thousands. What a kill left half written is none."""
-    return int(relay.exec(["sh", "-c", f"cd /var/spool/postfix && find {_QUEUES} -type f -perm -u+x | wc -l"]).text)
+    return int(
+        relay.container.look(["sh", "-c", f"cd /var/spool/postfix && find {_QUEUES} -type f -perm -u+x | wc -l"]).text
+    )
 
 
 def list_recipients(name: str) -> list[tuple[str, str]]:
