@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from entrypoint.config.certificates import has_same_key
+from entrypoint.config.key_pairs import check_pair
 from entrypoint.config.login_contradictions import check_clients, find_client_warnings
 from entrypoint.config.master import INET
 from entrypoint.config.oauth2_contradictions import check_oauth2
@@ -69,32 +69,15 @@ def _check_client_certificate(settings: Settings) -> Iterator[Problem]:
                 remedy="Remove CLIENT_KEY, or give its certificate in CLIENT_CERT_FILE",
             )
         return
-    if settings.client_cert is not None and settings.client_key is None:
+    pair = settings.client_cert, settings.client_key
+    yield from check_pair("CLIENT", *pair, files=("client-cert.pem", "client-key.pem"), whose="client")
+    if None not in pair and settings.client_cert_subject is not None:
         yield Problem(
-            setting="CLIENT_CERT",
-            what="there is a certificate but no CLIENT_KEY",
-            remedy="Set CLIENT_KEY_FILE=/run/secrets/client-key.pem as well, or neither",
+            setting="CLIENT_CERT_SUBJECT",
+            value=settings.client_cert_subject,
+            what="CLIENT_CERT already has a subject; this one is for a certificate that is made here",
+            remedy="Remove one of the two",
         )
-    if settings.client_key is not None and settings.client_cert is None:
-        yield Problem(
-            setting="CLIENT_KEY",
-            what="there is a key but no CLIENT_CERT",
-            remedy="Set CLIENT_CERT_FILE=/run/secrets/client-cert.pem as well, or neither",
-        )
-    if settings.client_cert is not None and settings.client_key is not None:
-        if settings.client_cert_subject is not None:
-            yield Problem(
-                setting="CLIENT_CERT_SUBJECT",
-                value=settings.client_cert_subject,
-                what="CLIENT_CERT already has a subject; this one is for a certificate that is made here",
-                remedy="Remove one of the two",
-            )
-        if not has_same_key(settings.client_cert, settings.client_key):
-            yield Problem(
-                setting="CLIENT_KEY",
-                what="it is not the key of the first certificate in CLIENT_CERT",
-                remedy="Give the pair that belongs together, the client's own certificate before its intermediates",
-            )
 
 
 def _check_dkim(settings: Settings) -> Iterator[Problem]:
