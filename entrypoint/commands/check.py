@@ -62,6 +62,7 @@ def describe_relay(settings: Settings, plan: Plan) -> str:
     else:
         subjects = [f"{one.subject}, SHA-256 {one.sha256}" for one in settings.client_cert.members[:1]]
         rows.append(("client certificate", subjects[0] if subjects else "none"))
+    rows += [("signs", f"{one.pattern}, selector {settings.find_selector(one)}") for one in settings.dkim_domains or ()]
     rows += [
         ("host name", parameters["myhostname"]),
         ("listens on", f"{parameters['inet_interfaces']}, ports {' '.join(map(str, settings.own_ports))}"),
