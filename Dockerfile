@@ -46,6 +46,7 @@ FROM ${BASE_IMAGE} AS packages
 RUN --mount=type=bind,from=icu,source=/icu,target=/icu \
     --mount=type=bind,from=compiled,source=/replaced,target=/native \
     groupadd --gid 101 postfix && groupadd --gid 102 postdrop \
+ && groupadd --gid 105 dkim && useradd --uid 103 --gid 105 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin dkim \
  && useradd --uid 100 --gid 101 --home-dir /var/spool/postfix --no-create-home --shell /usr/sbin/nologin postfix \
  && groupadd --gid 103 authrelay && useradd --uid 101 --gid 103 --groups postdrop --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin authrelay \
  && groupadd --gid 104 logins && useradd --uid 102 --gid 104 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin logins \

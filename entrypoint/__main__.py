@@ -20,11 +20,13 @@ VERBS: Final = {
     "import": "convert an old main.cf, or another image's variables, to settings",
     "doctor": "walk the way to the upstream, and say what is broken on it",
     "send-test": "send a message through the running relay, and tell what becomes of it",
+    "dkim": "show the DNS records of the keys that sign, and whether they are published",
     "queue": "list what is queued, why, and what to do about it",
     "hash-password": "print the hash of a password, for SMTPD_USERS_TABLE",
+    "oauth2": "get the settings of OAuth 2.0: a first login, or the certificate to upload",
     "health": "say whether the relay in this container works",
 }
-OCCASIONAL: Final = frozenset({"upkeep", "probe"})
+OCCASIONAL: Final = frozenset({"upkeep", "probe", "tokens"})
 """What the supervisor runs now and then; nobody types these."""
 USAGE_STATUS: Final = 64
 _MODULES: Final = {"import": "import_settings"}

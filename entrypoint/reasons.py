@@ -132,6 +132,9 @@ ROWS: Final[tuple[tuple[str, str, str, str], ...]] = (
     (r"SASL authentication failed; .*said: 4",
      "auth", "the upstream cannot check the login just now",
      "It is tried again by itself; too many tries may have locked the account for a while"),
+    (r"SASL authentication failed; cannot authenticate to server \S+: invalid parameter",
+     "auth", "there is no access token yet, or none any more",
+     "'authrelay health --ready' says why; when it comes, what waits is tried by itself"),
     (r"SASL authentication failed",
      "auth", "the login failed", "Check RELAYHOST_USERNAME and RELAYHOST_PASSWORD"),
     (r"said: 530|said: 5.*5\.7\.57|said: 5.*(?i:authenticat.*required|unauthenticated senders|not logged in"

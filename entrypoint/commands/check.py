@@ -62,6 +62,7 @@ def describe_relay(settings: Settings, plan: Plan) -> str:
     else:
         subjects = [f"{one.subject}, SHA-256 {one.sha256}" for one in settings.client_cert.members[:1]]
         rows.append(("client certificate", subjects[0] if subjects else "none"))
+    rows += [("signs", f"{one.pattern}, selector {settings.find_selector(one)}") for one in settings.dkim_domains or ()]
     rows += [
         ("host name", parameters["myhostname"]),
         ("listens on", f"{parameters['inet_interfaces']}, ports {' '.join(map(str, settings.own_ports))}"),
@@ -100,8 +101,8 @@ def _describe_lists(settings: Settings, plan: Plan) -> Iterator[tuple[str, str]]
     if not settings.list_domains or settings.list_lmtp is None:
         return
     server = f"{settings.list_lmtp.host}:{settings.list_lmtp.port}"
-    known = next(file.text for file in plan.files if file.path == paths.LIST_RECIPIENTS).splitlines()
-    count = f"{len(known)} addresses known"
+    known = next((file.text.splitlines() for file in plan.files if file.path == paths.LIST_RECIPIENTS), None)
+    count = "not known yet which" if known is None else f"{len(known)} addresses"
     yield "lists at", f"{', '.join(settings.list_domains)}, {count}, by LMTP to {server}"
 
 

@@ -17,6 +17,7 @@ from entrypoint.config.upstreams import Upstream
 from entrypoint.diagnosis.configuration import find_configuration
 from entrypoint.diagnosis.report import Result, find_status, make_json, render_end, render_step
 from entrypoint.diagnosis.steps import Step
+from entrypoint.diagnosis.token_source import walk_token
 from entrypoint.diagnosis.ways import examine, stay_silent
 from entrypoint.errors import CommandFailedError, StartupError, quote_value
 
@@ -50,6 +51,7 @@ def main(arguments: list[str]) -> int:
             sender=options.sender,
             recipient=options.to,
             timeout_seconds=options.timeout,
+            find_token=walk_token,
             wanted=_choose(settings, options.upstream),
         )
     status = find_status(results)

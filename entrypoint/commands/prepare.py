@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from entrypoint import paths
+from entrypoint.commands.endings import list_endings
 from entrypoint.config.certificates import Certificates
+from entrypoint.config.dkim import RSA
 from entrypoint.config.environment import read_settings
 from entrypoint.config.secret import Secret
 from entrypoint.config.settings import Settings
-from entrypoint.config.upstreams import Upstream
+from entrypoint.config.upstreams import MAIN_SERVICE, Upstream
 from entrypoint.config.values import IPAddress
-from entrypoint.errors import ConfigurationError, Problem, StartupError
+from entrypoint.errors import BadCertificateError, ConfigurationError, Problem, StartupError
 from entrypoint.plan.compute import compute_plan
 from entrypoint.plan.files import Facts, Plan
-from entrypoint.system.client_certificate import (
-    RENEWED_BEFORE_SECONDS,
-    ClientCertificate,
-    load_or_make_client_certificate,
-)
+from entrypoint.system.client_certificate import ClientCertificate, load_or_make_client_certificate
 from entrypoint.system.files import read_text
 from entrypoint.system.interfaces import read_host_name, read_routes, resolve_name
 from entrypoint.system.memory import read_memory_limit
 from entrypoint.system.validity import check_authorities, check_certificates
 from entrypoint.upkeep.expiry import Ending, find_endings
 from entrypoint.upkeep.record import key_by_text
+
+if TYPE_CHECKING:
+    from entrypoint.system.dkim_keys import Kept
 
 
 class Occasion(Enum):
@@ -56,6 +58,8 @@ class Prepared:
     """Whether the CA is one that was fetched earlier."""
     fetch_warnings: tuple[str, ...] = ()
     """What is to be said of RELAYHOST_CA_URL; not among the warnings."""
+    dkim: tuple[Kept, ...] = ()
+    """The DKIM keys of each of DKIM_DOMAINS, made or not."""
     lacks_lists: bool = False
     """Whether what the list server says of its lists cannot be read now."""
 
@@ -67,7 +71,7 @@ class Prepared:
     @property
     def endings(self) -> tuple[Ending, ...]:
         """The certificates in use that will end."""
-        return (*_list_authorities(self), *_list_client(self), *_list_server(self))
+        return list_endings(self.settings, self.plan.authorities, self.client)
 
     @property
     def troubles(self) -> dict[str, str]:
@@ -89,6 +93,9 @@ def prepare(occasion: Occasion, environ: Mapping[str, str] | None = None, *, key
     if settings.relayhost_ca is not None:
         valid, remarks = check_authorities("RELAYHOST_CA", settings.relayhost_ca)
         settings, warnings = replace(settings, relayhost_ca=valid), (*warnings, *remarks)
+    if settings.oauth2_ca is not None:
+        valid, remarks = check_authorities("OAUTH2_CA", settings.oauth2_ca)
+        settings, warnings = replace(settings, oauth2_ca=valid), (*warnings, *remarks)
     if settings.syslog_ca is not None:
         valid, remarks = check_authorities("SYSLOG_CA", settings.syslog_ca)
         settings, warnings = replace(settings, syslog_ca=valid), (*warnings, *remarks)
@@ -101,9 +108,15 @@ def prepare(occasion: Occasion, environ: Mapping[str, str] | None = None, *, key
         settings, warnings = replace(settings, upstreams=checked), (*warnings, *remarks)
     if settings.header_checks_table is not None:
         _check_patterns(settings.header_checks_table)
+    if settings.token_upstreams:
+        settings = _add_tokens(settings)
     fetched, fetch_warnings, is_copy = _find_authorities(settings, occasion)
     host_name = read_host_name()
     client = None if occasion is Occasion.LOOK else _find_client_certificate(settings, host_name)
+    dkim = find_dkim_keys(settings, may_make=occasion is Occasion.START)
+    missing = [path for kept in dkim for path in kept.missing]
+    if missing and occasion is not Occasion.LOOK:
+        raise BadCertificateError(f"{missing[0]} is gone. To have a new key made, restart, and publish its record.")
     subnets, gateways = read_routes()
     proxy_addresses: list[IPAddress] = []
     for proxy in settings.proxy_interfaces or ():
@@ -122,16 +135,21 @@ def prepare(occasion: Occasion, environ: Mapping[str, str] | None = None, *, key
         client_chain=_choose_chain(settings, client),
         logins=_hash_passwords(settings, occasion, key),
         fetched_authorities=fetched,
+        dkim_keys={one.pattern: kept.keys for one, kept in zip(settings.dkim_domains or (), dkim, strict=True)},
         lists=lists,
     )
     plan = compute_plan(settings, facts)
     return Prepared(
         settings=settings,
         plan=plan,
-        warnings=(*warnings, *plan.warnings, *(client.warnings if client else ())),
+        warnings=(
+            *(*warnings, *plan.warnings, *(client.warnings if client else ())),
+            *dict.fromkeys(warning for kept in dkim for warning in kept.warnings),
+        ),
         client=client,
         is_copy=is_copy,
         fetch_warnings=fetch_warnings,
+        dkim=dkim,
         lacks_lists=lacks_lists,
     )
 
@@ -178,6 +196,40 @@ def _hash_passwords(settings: Settings, occasion: Occasion, key: bytes) -> Secre
     return Secret(render_table(settings.smtpd_users_table, key, read_text(paths.LOGINS) or ""))
 
 
+def find_dkim_keys(settings: Settings, *, may_make: bool, selector: str | None = None) -> tuple[Kept, ...]:
+    """Return the keys of each of DKIM_DOMAINS; `selector` in the place of those that are set."""
+    if not settings.signs:
+        return ()
+    from entrypoint.config.dkim_key import name_keys
+    from entrypoint.system.dkim_keys import Kept, load_or_make_keys
+
+    found = []
+    for one in settings.dkim_domains or ():
+        name = selector or settings.find_selector(one)
+        if settings.dkim_key is not None and selector is None:
+            found.append(Kept(keys=name_keys(one.domain, name, settings.dkim_key)))
+        else:
+            found.append(load_or_make_keys(one.domain, name, settings.dkim_key_type or RSA, may_make=may_make))
+    return tuple(found)
+
+
+def _add_tokens(settings: Settings) -> Settings:
+    """Return the settings with the access tokens that are kept; an upstream whose token is missing has an empty one."""
+    # Imported here: whoever has passwords must not pay for it.
+    from entrypoint.oauth2.keeping import find_token
+
+    tokens = {
+        upstream.service: Secret(kept.access_token if (kept := find_token(upstream, oauth2)) else "")
+        for upstream, oauth2 in settings.token_upstreams
+    }
+    return replace(
+        settings,
+        relayhost_token=tokens.get(MAIN_SERVICE),
+        upstreams=settings.upstreams
+        and tuple(replace(one, password=tokens.get(one.service, one.password)) for one in settings.upstreams),
+    )
+
+
 def _check_upstreams(upstreams: tuple[Upstream, ...]) -> tuple[tuple[Upstream, ...], tuple[str, ...]]:
     """Return the upstreams without those of their CAs that have ended, and what is to be said of them."""
     checked: list[Upstream] = []
@@ -216,66 +268,6 @@ def _find_authorities(settings: Settings, occasion: Occasion) -> tuple[Certifica
             raise
         return known.certificates, (f"{error} What was trusted before is trusted still.",), True
     return found.certificates, found.warnings, found.is_copy
-
-
-def _list_authorities(prepared: Prepared) -> Iterator[Ending]:
-    upstream = "RELAYHOST_CA_URL" if prepared.settings.relayhost_ca_url else "RELAYHOST_CA"
-    waiting = "If the upstream's certificate still leads to it then, mail will wait"
-    ending = "If the syslog server's certificate still leads to it then, no line will go there"
-    for role, name, given, effect in (
-        ("trusted_ca", upstream, prepared.plan.authorities, waiting),
-        ("syslog_ca", "SYSLOG_CA", prepared.settings.syslog_ca, ending),
-        *(("trusted_ca", f"{one.setting} ca", one.ca, waiting) for one in prepared.settings.upstreams or ()),
-    ):
-        for one in given.members if given else ():
-            yield Ending(
-                role=role,
-                what=f"{name}: the CA",
-                subject=one.subject,
-                sha256=one.sha256,
-                not_after=one.not_after,
-                remedy=f"{effect}: add the CA that replaces it",
-            )
-
-
-def _list_client(prepared: Prepared) -> Iterator[Ending]:
-    remedy = "Give the certificate that replaces it, and tell the upstream of it if it is pinned there"
-    for name, given in (
-        ("CLIENT_CERT", prepared.settings.client_cert),
-        *((f"{one.setting} client_cert", one.client_cert) for one in prepared.settings.upstreams or ()),
-    ):
-        for one in given.members if given else ():
-            yield Ending(
-                role="client",
-                what=f"{name}: the certificate",
-                subject=one.subject,
-                sha256=one.sha256,
-                not_after=one.not_after,
-                remedy=remedy,
-            )
-    if client := prepared.client:
-        yield Ending(
-            role="client",
-            what=f"{paths.CLIENT_CHAIN}: the certificate",
-            subject=client.subject,
-            sha256=client.sha256,
-            not_after=client.not_after,
-            remedy=remedy,
-            renewed_at=client.not_after - RENEWED_BEFORE_SECONDS if client.is_renewed else None,
-        )
-
-
-def _list_server(prepared: Prepared) -> Iterator[Ending]:
-    given = prepared.settings.smtpd_tls_cert
-    for one in given.members if given else ():
-        yield Ending(
-            role="server",
-            what="SMTPD_TLS_CERT: the certificate",
-            subject=one.subject,
-            sha256=one.sha256,
-            not_after=one.not_after,
-            remedy="Clients that check it will send nothing then: give the certificate that replaces it",
-        )
 
 
 def _find_client_certificate(settings: Settings, host_name: str) -> ClientCertificate | None:

@@ -18,8 +18,10 @@ from entrypoint.config.environment import read_settings
 from entrypoint.diagnosis.configuration import load_configuration
 from entrypoint.diagnosis.protection import load_links
 from entrypoint.diagnosis.report import Result
+from entrypoint.diagnosis.token_source import recall_token
 from entrypoint.diagnosis.ways import examine
 from entrypoint.errors import ConfigurationError
+from entrypoint.plan.services import find_token_tables
 from entrypoint.system.agenda import Agenda, double_pause, find_now, watch_files, write_agenda
 from entrypoint.system.authority_store import load_installed
 from entrypoint.system.daemons import flush_queue
@@ -27,7 +29,7 @@ from entrypoint.system.files import read_text
 from entrypoint.system.log import write_line
 from entrypoint.system.processes import recall
 from entrypoint.system.queue import is_running
-from entrypoint.upkeep.verdict import ShownCertificate, TlsState, Upstream, Verdict, load_verdict, save_verdict
+from entrypoint.upkeep.verdict import TOKEN, ShownCertificate, TlsState, Upstream, Verdict, load_verdict, save_verdict
 
 NAME: Final = "probe"
 _TIMEOUT_SECONDS: Final = 30.0
@@ -60,19 +62,21 @@ def main(arguments: list[str]) -> int:
     pause = double_pause(_TROUBLE_PAUSE_SECONDS, before.vain, _LONGEST_RETRY_SECONDS)
     trouble = watch_files((paths.TROUBLE,), not_before=find_now() + pause)
     try:
-        after = _probe(before)
+        after, tokens = _probe(before)
     except ConfigurationError:
         # The upkeep says what is wrong with the files; what is in force will be walked when they are mended.
         write_agenda(NAME, Agenda(due_at=find_now() + _UNREADABLE_PAUSE_SECONDS, watches=watches))
         return 0
     for one in after.upstreams:
-        if _is_news(one, before):
+        if _is_news(one, before) and one.step != TOKEN:  # of which whoever fetches it has spoken
             write_line("INFO" if one.is_well else "WARNING", str(one))
     save_verdict(after)
     if _is_open(before, after) and is_running():  # one that is just being started again tries what waits by itself
         flush_queue()
     if after.is_whole:
-        write_agenda(NAME, Agenda(watches=watches + trouble))
+        # While all is well a new access token is no reason: every account would be logged in to for one of them.
+        others = tuple(watch for watch in watches if watch.path not in tokens)
+        write_agenda(NAME, Agenda(watches=others + trouble))
     else:
         delivery = watch_files((paths.LAST_SENT,), not_before=find_now() + _FIRST_RETRY_SECONDS)
         write_agenda(NAME, Agenda(due_at=find_now() + _choose_pause(after), watches=watches + delivery))
@@ -84,14 +88,20 @@ def _list_files() -> list[str]:
     return [f"{paths.POSTFIX_CONFIG}/{name}" for name in names]
 
 
-def _probe(before: Verdict) -> Verdict:
+def _probe(before: Verdict) -> tuple[Verdict, frozenset[str]]:
+    """Return what is found, and the tables whose password is an access token."""
     settings, _ = read_settings(json.loads(recall())["environ"])
     leaves_login_out = settings.probe == "no-login"
     installed = load_installed(sha256s=None)
     configuration = load_configuration(installed.certificates if installed else None)
     # At one address of each: a login at every one of many would be counted by some providers.
     results = examine(
-        settings, configuration, timeout_seconds=_TIMEOUT_SECONDS, most_addresses=1, has_login=not leaves_login_out
+        settings,
+        configuration,
+        timeout_seconds=_TIMEOUT_SECONDS,
+        most_addresses=1,
+        has_login=not leaves_login_out,
+        find_token=recall_token,
     )
     upstreams = tuple(
         _sum_up(result, leaves_login_out=leaves_login_out and upstream.credentials is not None)
@@ -99,8 +109,10 @@ def _probe(before: Verdict) -> Verdict:
     )
     verdict = Verdict(at=time.time(), upstreams=upstreams)
     if verdict.is_whole:
-        return replace(verdict, vain=before.vain + 1 if before.is_whole else 0)
-    return replace(verdict, failures=before.failures + 1)
+        verdict = replace(verdict, vain=before.vain + 1 if before.is_whole else 0)
+    else:
+        verdict = replace(verdict, failures=before.failures + 1)
+    return verdict, find_token_tables(settings)
 
 
 def _sum_up(result: Result, *, leaves_login_out: bool) -> Upstream:

@@ -11,6 +11,8 @@ from entrypoint import __version__, paths
 from entrypoint.commands.prepare import Occasion, Prepared, prepare
 from entrypoint.config.disclosure import list_settings
 from entrypoint.config.environment import find_files, list_files, read_environment
+from entrypoint.config.settings import Settings
+from entrypoint.config.web_url import hide_query
 from entrypoint.system.address_key import install_key, load_or_make_key
 from entrypoint.system.agenda import Agenda, Watch, find_now, watch_files, write_agenda
 from entrypoint.system.files import read_text
@@ -30,7 +32,7 @@ _VOLUME: Final = f"Give it a volume: --volume queue:{paths.QUEUE}"
 def start() -> str:
     """Make everything that the supervisor and its services need, and return the time zone that they have."""
     environ = read_environment()
-    watches = watch_files(list_files(environ))
+    watches, kept_tokens = watch_files(list_files(environ)), watch_files((paths.TOKENS,))
     key = os.urandom(_KEY_BYTES)
     prepared = prepare(Occasion.START, key=key)
     settings = prepared.settings
@@ -51,7 +53,12 @@ def start() -> str:
         install_key(given.reveal() if given else load_or_make_key())
     if fault := describe_place(read_text("/proc/self/mountinfo") or ""):
         write_line("WARNING", f"the queue lies {fault}: it is lost when this container is removed. {_VOLUME}")
-    _begin_upkeep(prepared, watches)
+    _tell_dkim(prepared)
+    _begin_upkeep(prepared, watches + (kept_tokens if settings.token_upstreams else ()))
+    if settings.token_upstreams:
+        _begin_tokens(settings)
+    elif settings.upstreams:
+        write_agenda("tokens", Agenda(watches=watches))
     in_force = InForce(
         loaded_at=time.time(),
         certificates=make_certificates(prepared.endings),
@@ -60,6 +67,40 @@ def start() -> str:
     save_in_force(in_force, list_settings(settings))
     remember(json.dumps({"environ": environ, "key": key.hex()}))
     return settings.tz
+
+
+def _tell_dkim(prepared: Prepared) -> None:
+    """Say what has to be published for a key that was made, once, and whether it may be lost."""
+    if not prepared.settings.signs:
+        return
+    from entrypoint.config.dkim_key import render_record
+
+    for signing in (signing for kept in prepared.dkim for signing in kept.made):
+        write_line("INFO", f"DKIM: a key was made ({signing.key}). Publish its record: {render_record(signing)}")
+    keeps_keys = prepared.settings.dkim_key is None
+    if keeps_keys and (fault := describe_place(read_text("/proc/self/mountinfo") or "", paths.STATE)):
+        text = f"the DKIM keys lie {fault}: the next container makes others, whose records nobody has published"
+        write_line("WARNING", f"{text}. Give them a volume: --volume state:{paths.STATE}")
+
+
+def _begin_tokens(settings: Settings) -> None:
+    """Leave word of the access tokens that are kept, and let the others be fetched as soon as there is a supervisor."""
+    # Imported here: whoever has passwords must not pay for it.
+    from entrypoint.oauth2.keeping import find_token
+    from entrypoint.upkeep.token_states import TokenState, save_token_states
+
+    states = {}
+    for upstream, oauth2 in settings.token_upstreams:
+        kept = find_token(upstream, oauth2)
+        states[upstream.service] = TokenState(
+            setting=upstream.setting,
+            endpoint=hide_query(oauth2.token_url),
+            fetched_at=kept.fetched_at if kept else 0.0,
+            expires_at=kept.expires_at if kept else 0.0,
+        )
+    save_token_states(states)
+    # Also with a token that is still good: whether it is time for the next one is seen there.
+    write_agenda("tokens", Agenda(due_at=find_now()))
 
 
 def _begin_upkeep(prepared: Prepared, watches: tuple[Watch, ...]) -> None:

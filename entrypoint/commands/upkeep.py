@@ -18,7 +18,8 @@ from entrypoint.commands.prepare import Occasion, Prepared, prepare
 from entrypoint.config.disclosure import list_settings
 from entrypoint.config.environment import find_files, list_files
 from entrypoint.errors import StartupError
-from entrypoint.system.agenda import find_step, is_orphan, read_agenda, watch_files
+from entrypoint.plan.services import find_token_tables
+from entrypoint.system.agenda import find_step, is_orphan, read_agenda, take_signature, watch_files
 from entrypoint.system.daemons import (
     find_daemons,
     flush_domains,
@@ -27,6 +28,7 @@ from entrypoint.system.daemons import (
     renew_daemons,
     wait_until_ended,
 )
+from entrypoint.system.files import read_text
 from entrypoint.system.install import apply_changes
 from entrypoint.system.log import write_line
 from entrypoint.system.processes import recall
@@ -58,6 +60,7 @@ _NAMES: Final = {
     "recipient_routes": "where mail goes by its recipient",
     "main.cf": "the parameters",
     "master.cf": "the services",
+    "dkim-signers.json": "the DKIM keys",
     "syslog.json": "the syslog server",
     "syslog-ca.pem": "the syslog server's CA",
 }
@@ -72,7 +75,7 @@ def main(arguments: list[str]) -> int:
     memory = json.loads(recall())
     environ: dict[str, str] = memory["environ"]
     # Before anything is read: what changes from now on is for the next run.
-    watches = watch_files(list_files(environ))
+    watches, kept_tokens = watch_files(list_files(environ)), watch_files((paths.TOKENS,))
     step = find_step(read_agenda(NAME))
     before = load_record()
     is_due = is_fetch_due(before)
@@ -83,7 +86,15 @@ def main(arguments: list[str]) -> int:
     try:
         prepared = prepare(Occasion.FETCH if is_due else Occasion.REVIEW, environ, key=bytes.fromhex(memory["key"]))
         under_way = find_daemons("smtp")
-        changed = apply_changes(prepared.plan.files)
+        tokens = find_token_tables(prepared.settings)
+        had_no_token = any(_lacks_token(path) for path in tokens)
+        changed = apply_changes(prepared.plan.files, noticed=tokens)
+        watches += kept_tokens if tokens else ()
+        if changed and set(changed) <= tokens:
+            # The next session of smtp(8) has it by itself, and those of before stay good: nothing was withdrawn.
+            under_way = set()
+            if (had_no_token or _is_login_refused()) and is_running():
+                flush_queue()
         endings, has_names, lacks_lists = prepared.endings, prepared.has_names, prepared.lacks_lists
         after = _judge(before, prepared, changed, is_fetched=is_due)
         after = replace(after, troubles={**after.troubles, **_find_orphans(environ)})
@@ -91,7 +102,7 @@ def main(arguments: list[str]) -> int:
             after, list_server_failures=_look_for_list_server(before, prepared, is_told(paths.LIST_TROUBLE))
         )
         _tell_changes(changed, prepared)
-        _note_in_force(environ, prepared, has_changed=bool(changed))
+        _note_in_force(environ, prepared, has_changed=not set(changed) <= tokens)
     except StartupError as error:
         text = " ".join(str(error).splitlines())
         after = replace(before, troubles={**before.troubles, SETTINGS: text})
@@ -146,6 +157,18 @@ def _retry_what_failed_last(deliveries: set[int]) -> None:
         flush_queue()
 
 
+def _lacks_token(path: str) -> bool:
+    return any(line.endswith(":") for line in (read_text(path) or "").splitlines())
+
+
+def _is_login_refused() -> bool:
+    """Return whether the last delivery that failed did so at the login, and none went well since."""
+    trouble, sent = take_signature(paths.TROUBLE), take_signature(paths.LAST_SENT)
+    if not trouble or (sent and sent[2] > trouble[2]):
+        return False
+    return "SASL authentication failed" in (read_text(paths.TROUBLE) or "")
+
+
 def _judge(before: Record, prepared: Prepared, changed: list[str], *, is_fetched: bool) -> Record:
     """Return what is to be remembered of a run that went well."""
     troubles = prepared.troubles
@@ -173,7 +196,9 @@ def _find_orphans(environ: dict[str, str]) -> dict[str, str]:
 
 
 def _tell_changes(changed: list[str], prepared: Prepared) -> None:
-    """Say what is in force from now on."""
+    """Say what is in force from now on; of an access token whoever fetched it has spoken."""
+    tokens = find_token_tables(prepared.settings)
+    changed = [path for path in changed if path not in tokens]
     if not changed:
         return
     names = [os.path.basename(path) for path in changed]
@@ -181,6 +206,8 @@ def _tell_changes(changed: list[str], prepared: Prepared) -> None:
     effect = "Postfix uses it from now on, and what waits is tried at once"
     if {paths.SYSLOG, paths.SYSLOG_AUTHORITIES} >= set(changed):
         effect = "The log goes there from now on"
+    elif {paths.DKIM_SIGNERS} >= set(changed):
+        effect = "Mail is signed with them from now on"
     write_line("INFO", f"changed: {'; '.join(words)}. {effect}")
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from entrypoint.config.certificates import has_same_key
+from entrypoint.config.key_pairs import check_pair
 from entrypoint.config.login_contradictions import check_clients, find_client_warnings
 from entrypoint.config.master import INET
+from entrypoint.config.oauth2_contradictions import check_oauth2
 from entrypoint.config.settings import Settings
 from entrypoint.config.tls import TlsLevel
 from entrypoint.config.upstream_contradictions import check_upstreams
@@ -18,8 +19,10 @@ def find_contradictions(settings: Settings) -> list[Problem]:
     """Return every problem that lies between settings."""
     return [
         *check_upstreams(settings),
+        *check_oauth2(settings),
         *_check_client_certificate(settings),
         *check_clients(settings),
+        *_check_dkim(settings),
         *_check_listeners(settings),
         *_check_services(settings),
         *_check_syslog(settings),
@@ -67,31 +70,46 @@ def _check_client_certificate(settings: Settings) -> Iterator[Problem]:
                 remedy="Remove CLIENT_KEY, or give its certificate in CLIENT_CERT_FILE",
             )
         return
-    if settings.client_cert is not None and settings.client_key is None:
+    pair = settings.client_cert, settings.client_key
+    yield from check_pair("CLIENT", *pair, files=("client-cert.pem", "client-key.pem"), whose="client")
+    if None not in pair and settings.client_cert_subject is not None:
         yield Problem(
-            setting="CLIENT_CERT",
-            what="there is a certificate but no CLIENT_KEY",
-            remedy="Set CLIENT_KEY_FILE=/run/secrets/client-key.pem as well, or neither",
+            setting="CLIENT_CERT_SUBJECT",
+            value=settings.client_cert_subject,
+            what="CLIENT_CERT already has a subject; this one is for a certificate that is made here",
+            remedy="Remove one of the two",
         )
-    if settings.client_key is not None and settings.client_cert is None:
+
+
+def _check_dkim(settings: Settings) -> Iterator[Problem]:
+    if not settings.signs:
+        for setting, value, is_set in (
+            ("DKIM_KEY", None, settings.dkim_key is not None),
+            ("DKIM_SELECTOR", settings.dkim_selector, settings.dkim_selector is not None),
+            ("DKIM_KEY_TYPE", settings.dkim_key_type, settings.dkim_key_type is not None),
+        ):
+            if is_set:
+                yield Problem(
+                    setting=setting,
+                    value=value,
+                    what="nothing is signed, for there is no DKIM_DOMAINS",
+                    remedy="Set DKIM_DOMAINS=example.com as well, or remove it",
+                )
+        return
+    if settings.dkim_key is not None and settings.dkim_key_type is not None:
         yield Problem(
-            setting="CLIENT_KEY",
-            what="there is a key but no CLIENT_CERT",
-            remedy="Set CLIENT_CERT_FILE=/run/secrets/client-cert.pem as well, or neither",
+            setting="DKIM_KEY_TYPE",
+            value=settings.dkim_key_type,
+            what="DKIM_KEY is there already; this is for keys that are made here",
+            remedy="Remove one of the two",
         )
-    if settings.client_cert is not None and settings.client_key is not None:
-        if settings.client_cert_subject is not None:
+    for name, value in settings.postfix_parameters:
+        if name in ("smtpd_milters", "non_smtpd_milters", "smtpd_milter_maps"):
             yield Problem(
-                setting="CLIENT_CERT_SUBJECT",
-                value=settings.client_cert_subject,
-                what="CLIENT_CERT already has a subject; this one is for a certificate that is made here",
-                remedy="Remove one of the two",
-            )
-        if not has_same_key(settings.client_cert, settings.client_key):
-            yield Problem(
-                setting="CLIENT_KEY",
-                what="it is not the key of the first certificate in CLIENT_CERT",
-                remedy="Give the pair that belongs together, the client's own certificate before its intermediates",
+                setting=f"POSTFIX_{name}",
+                value=value,
+                what="it takes the place of the milter that signs, and mail of DKIM_DOMAINS would leave unsigned",
+                remedy="Give the others in SMTPD_MILTERS, or remove one of the two",
             )
 
 

@@ -17,6 +17,16 @@ from entrypoint.config.certificates import (
     parse_subject,
 )
 from entrypoint.config.declaration import defaulted, list_declarations, optional, required
+from entrypoint.config.dkim import (
+    BOTH,
+    DEFAULT_SELECTOR,
+    ED25519,
+    RSA,
+    SignedDomain,
+    parse_dkim_keys,
+    parse_selector,
+    parse_signed_domains,
+)
 from entrypoint.config.fragments import OwnTable
 from entrypoint.config.lists import parse_list_domain, parse_lmtp_server, parse_maps_directory
 from entrypoint.config.logins import (
@@ -30,6 +40,14 @@ from entrypoint.config.logins import (
 from entrypoint.config.master import MasterEntry
 from entrypoint.config.milters import parse_milter
 from entrypoint.config.nexthop import Nexthop, parse_nexthop
+from entrypoint.config.oauth2 import (
+    GRANTS,
+    ServiceAccount,
+    parse_client_id,
+    parse_scope,
+    parse_service_account,
+    parse_token_url,
+)
 from entrypoint.config.providers import parse_provider
 from entrypoint.config.rewriting import (
     parse_alias_table,
@@ -80,13 +98,16 @@ from entrypoint.config.web_url import parse_web_url
 
 if TYPE_CHECKING:
     from entrypoint.config.aliases import Alias
+    from entrypoint.config.dkim_key import DkimKey
     from entrypoint.config.sender_rewriting import SenderRewrite
 
 UPSTREAM: Final = "Upstream"
+OAUTH2: Final = "OAuth 2.0 at the upstream"
 CERTIFICATE: Final = "Client certificate"
 CLIENTS: Final = "Who may send, and how"
 LISTS: Final = "Mail for lists"
 REWRITING: Final = "Addresses and headers"
+SIGNING: Final = "DKIM"
 RUNNING: Final = "Running"
 
 
@@ -103,8 +124,8 @@ class Declared:
     )
     provider: str | None = optional(
         parse_provider,
-        "A provider whose host, port and limits are known, for example gmail, microsoft365 or `ses:<region>`: "
-        "docs/providers.md has all of them. Every other setting goes before it.",
+        "A provider whose host, port and limits are known, for example gmail, `microsoft365:<tenant>` (OAuth 2.0) or "
+        "`ses:<region>`: docs/providers.md has all of them. Every other setting goes before it.",
         group=UPSTREAM,
     )
     relayhost_mx: bool = defaulted(
@@ -239,6 +260,62 @@ class Declared:
         "a nexthop, the name of an upstream, `discard`, `error CODE TEXT` or `lmtp:host:port`.",
         group=UPSTREAM,
         parameter="transport_maps",
+    )
+
+    oauth2_token_url: str | None = optional(
+        parse_token_url,
+        "The token endpoint, https; docs/oauth2.md. OAuth 2.0 is used as soon as one of these settings is there.",
+        group=OAUTH2,
+        default_help="PROVIDER's, or that of OAUTH2_SERVICE_ACCOUNT",
+    )
+    oauth2_grant: str | None = optional(
+        parse_choice(*GRANTS),
+        "How a token is asked for: client_credentials, refresh_token or service_account.",
+        group=OAUTH2,
+        default_help="by what is given: a service account, a refresh token, or else client_credentials",
+    )
+    oauth2_client_id: str | None = optional(parse_client_id, "The application's id at the provider.", group=OAUTH2)
+    oauth2_client_secret: Secret | None = optional(
+        parse_password,
+        "The application's secret.",
+        group=OAUTH2,
+        default_help="with client_credentials a certificate in its place",
+        is_secret=True,
+    )
+    oauth2_refresh_token: Secret | None = optional(
+        parse_password,
+        "What `authrelay oauth2 login` gives. Those that the provider gives in its place later are kept.",
+        group=OAUTH2,
+        is_secret=True,
+    )
+    oauth2_scope: str | None = optional(
+        parse_scope,
+        "What the token is to be good for.",
+        group=OAUTH2,
+        default_help="PROVIDER's; for a service account `https://mail.google.com/`",
+    )
+    oauth2_service_account: ServiceAccount | None = optional(
+        parse_service_account,
+        "The JSON key file of a Google service account, which acts for the mailbox RELAYHOST_USERNAME.",
+        group=OAUTH2,
+        is_secret=True,
+    )
+    oauth2_client_cert: Certificates | None = optional(
+        parse_certificate_chain,
+        "PEM of the certificate by which the application proves who it is (private_key_jwt).",
+        group=OAUTH2,
+        default_help="one is made and kept where neither it nor a secret is given: `authrelay oauth2 certificate`",
+    )
+    oauth2_client_key: Secret | None = optional(
+        parse_private_key, "PEM of its private key.", group=OAUTH2, is_secret=True
+    )
+    oauth2_ca: Certificates | None = defaulted(
+        parse_authorities_text,
+        "Who may sign the token endpoint's certificate: `system` or PEM text. OAUTH2_CA_FILE may be what "
+        "RELAYHOST_CA_FILE may be.",
+        default="system",
+        group=OAUTH2,
+        parse_file=parse_authorities,
     )
 
     client_cert: Certificates | None = optional(
@@ -484,6 +561,35 @@ class Declared:
         group=REWRITING,
     )
 
+    dkim_domains: tuple[SignedDomain, ...] | None = optional(
+        parse_signed_domains,
+        "The domains whose mail is signed, by the From field: `example.com`, `.example.com` for all below it; with its "
+        "own selector, `example.org:2027`.",
+        group=SIGNING,
+        default_help="nothing is signed",
+    )
+    dkim_selector: str | None = optional(
+        parse_selector,
+        "Where the public key is published: `authrelay._domainkey.example.com`. Of two keys the Ed25519 key is at "
+        "`authrelay-ed25519`.",
+        group=SIGNING,
+        default_help=f"`{DEFAULT_SELECTOR}`",
+    )
+    dkim_key: tuple[DkimKey, ...] | None = optional(
+        parse_dkim_keys,
+        "PEM of the private key of all these domains: RSA of 2048 to 4096 bits, or Ed25519; or one of each, which both "
+        "sign. Better as DKIM_KEY_FILE.",
+        group=SIGNING,
+        default_help="one is made for each domain and kept",
+        is_secret=True,
+    )
+    dkim_key_type: str | None = optional(
+        parse_choice(RSA, ED25519, BOTH),
+        "The keys that are made: rsa (2048 bits), ed25519, which many receivers cannot check yet, or both.",
+        group=SIGNING,
+        default_help=RSA,
+    )
+
     drain_timeout: int = defaulted(
         parse_duration_seconds,
         "How long, after a signal to stop, what is queued still goes out. Deliveries under way are waited for in any "
@@ -557,6 +663,8 @@ class Declared:
         group=RUNNING,
     )
 
+    relayhost_token: Secret | None = None
+    """RELAYHOST's access token, in the place of a password; empty while there is none."""
     postfix_parameters: tuple[tuple[str, str], ...] = ()
     """From `POSTFIX_<parameter>` and main.cf.d, sorted by name; `$` in a value is Postfix's own."""
     master_entries: tuple[MasterEntry, ...] = ()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, cast
 
 from entrypoint import paths
@@ -51,7 +51,7 @@ def read_settings(
         for declaration in DECLARATIONS
         if (value := _find_value(declaration.name, variables, problems)) is not None
     }
-    values = {**find_preset(values.get("PROVIDER")), **values}
+    values = {**find_preset(values.get("PROVIDER"), values), **values}
     # What has a problem already is not "not set" as well.
     lost = frozenset(problem.setting.removesuffix(FILE_SUFFIX) for problem in problems)
     parsed, unread = _parse_values(values, lost, problems)
@@ -67,12 +67,29 @@ def read_settings(
         # The rules between settings need an upstream to talk about; its own problem is already in the list.
         raise ConfigurationError(problems)
     settings = Settings(**parsed, postfix_parameters=own.parameters, master_entries=own.entries, own_tables=own.tables)
-    problems += (
-        problem for problem in find_contradictions(settings) if not unread & set(re.findall(r"[A-Z_]+", str(problem)))
-    )
+    # What stands in the place of a password, and cannot be read, is not a missing password as well.
+    moot = unread | {"RELAYHOST_PASSWORD" for name in unread if name.startswith("OAUTH2_")}
+    between = find_contradictions(settings)
+    problems += (problem for problem in between if not moot & set(re.findall(r"[A-Z0-9_]+", str(problem))))
     if problems:
         raise ConfigurationError(problems)
     return settings, tuple(warnings + find_warnings(settings))
+
+
+def read_chosen(names: Collection[str], environ: Mapping[str, str]) -> dict[str, Any]:
+    """Return the values of these settings alone, by name, where they are set; raise ConfigurationError.
+
+    For a command that needs no upstream; a preset of PROVIDER counts, where `environ` has one.
+    """
+    problems: list[Problem] = []
+    variables = {name: value for name, value in environ.items() if value}
+    found = {name: value for name in names if (value := _find_value(name, variables, problems)) is not None}
+    preset = find_preset(variables.get("PROVIDER"), ("OAUTH2_REFRESH_TOKEN",))
+    found = {**{name: value for name, value in preset.items() if name in names}, **found}
+    parsed, _ = _parse_values({"RELAYHOST": "[localhost]", **found}, frozenset(), problems)
+    if problems:
+        raise ConfigurationError(problems)
+    return {name: parsed[name.lower()] for name in names if parsed[name.lower()] is not None}
 
 
 def read_environment() -> dict[str, str]:

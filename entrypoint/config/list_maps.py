@@ -57,4 +57,8 @@ def parse_list_maps(texts: Iterable[str]) -> ListMaps:
 def _read_key(key: str) -> str:
     """Return the address for which an expression stands, `/^ant-bounces(\\+.*)?@example\\.com$/`, or a plain key."""
     match = _REGEXP.fullmatch(key)
-    return match[1].replace(_EXTENSION, "").replace("\\.", ".") if match else key
+    if match is None:
+        return key
+    plain = match[1].replace(_EXTENSION, "")
+    # A dot that is not escaped stands for anything; so do the others.
+    return "" if re.search(r"[.*?|()\[\]{}^$]", plain.replace("\\.", "")) else plain.replace("\\.", ".")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from entrypoint.config.certificates import has_same_key
+from entrypoint.config.key_pairs import check_pair
 from entrypoint.config.nexthop import IMPLICIT_TLS_PORT
 from entrypoint.config.settings import Settings
 from entrypoint.errors import Problem
@@ -19,7 +19,8 @@ _TRIAL: Final = (
 
 def check_clients(settings: Settings) -> Iterator[Problem]:
     """Yield every problem between the settings for clients that log in or speak TLS."""
-    yield from _check_certificate(settings)
+    pair = settings.smtpd_tls_cert, settings.smtpd_tls_key
+    yield from check_pair("SMTPD_TLS", *pair, files=("tls.crt", "tls.key"), whose="relay")
     if settings.smtpd_tls_cert is None:
         yield from _check_without_certificate(settings)
     elif settings.listen_ports == (IMPLICIT_TLS_PORT,):
@@ -52,29 +53,6 @@ def find_client_warnings(settings: Settings) -> Iterator[str]:
     for key, name in owners.items():
         if key not in known:
             yield f"SENDER_LOGIN_TABLE: there is no user '{name}' in SMTPD_USERS_TABLE"
-
-
-def _check_certificate(settings: Settings) -> Iterator[Problem]:
-    if settings.smtpd_tls_cert is not None and settings.smtpd_tls_key is None:
-        yield Problem(
-            setting="SMTPD_TLS_CERT",
-            what="there is a certificate but no SMTPD_TLS_KEY",
-            remedy="Set SMTPD_TLS_KEY_FILE=/run/secrets/tls.key as well, or neither",
-        )
-    if settings.smtpd_tls_key is not None and settings.smtpd_tls_cert is None:
-        yield Problem(
-            setting="SMTPD_TLS_KEY",
-            what="there is a key but no SMTPD_TLS_CERT",
-            remedy="Set SMTPD_TLS_CERT_FILE=/run/secrets/tls.crt as well, or neither",
-        )
-    if settings.smtpd_tls_cert is None or settings.smtpd_tls_key is None:
-        return
-    if not has_same_key(settings.smtpd_tls_cert, settings.smtpd_tls_key):
-        yield Problem(
-            setting="SMTPD_TLS_KEY",
-            what="it is not the key of the first certificate in SMTPD_TLS_CERT",
-            remedy="Give the pair that belongs together, the relay's own certificate before its intermediates",
-        )
 
 
 def _check_without_certificate(settings: Settings) -> Iterator[Problem]:

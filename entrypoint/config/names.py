@@ -14,20 +14,14 @@ FILE_SUFFIX: Final = "_FILE"
 PARAMETER_PREFIX: Final = "POSTFIX_"
 NAMES: Final = frozenset(declaration.name for declaration in DECLARATIONS)
 
-_COMING: Final = frozenset(
-    """
-    OAUTH2_TOKEN_URL OAUTH2_CLIENT_ID OAUTH2_CLIENT_SECRET
-    OAUTH2_REFRESH_TOKEN OAUTH2_SCOPE OAUTH2_GRANT
-    """.split()
-)
-"""Names of settings that later versions have. Ignoring one would leave a user with less than was asked for."""
-
 _PREFIXES: Final = (
     "RELAYHOST_",
     "FALLBACK_RELAYHOST_",
     "CLIENT_CERT_",
     "CLIENT_KEY_",
+    "DKIM_",
     "TLS_POLICY_",
+    "OAUTH2_",
 )
 _COMMON: Final = frozenset(
     {"HOSTNAME", "HOME", "HOST", "PATH", "TERM", "USER", "LANG", "LANGUAGE", "SHLVL", "PWD", "PS1"}
@@ -68,14 +62,6 @@ def find_unknown_names(environ: Mapping[str, str]) -> list[Problem]:
                     setting=name,
                     what=f"it is a name of {image}; here it is {ours}" if ours else f"it is a setting of {image} alone",
                     remedy="authrelay import converts all of them, and says what changes",
-                )
-            )
-        elif base in _COMING:
-            problems.append(
-                Problem(
-                    setting=name,
-                    what="this version of authrelay does not have that setting yet",
-                    remedy="Remove it, or use a version that has it",
                 )
             )
         elif name == "RELAYHOST_PORT":

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
+from typing import Any
 
 from entrypoint.config.declarations import DECLARATIONS as DECLARATIONS
 from entrypoint.config.declarations import Declared
+from entrypoint.config.dkim import DEFAULT_SELECTOR, SignedDomain
 from entrypoint.config.master import INET, MasterEntry
 from entrypoint.config.nexthop import Nexthop
+from entrypoint.config.oauth2 import PARSERS, OAuth2, make_oauth2
 from entrypoint.config.routes import Route
+from entrypoint.config.secret import Secret
 from entrypoint.config.tls import TlsLevel, TlsRule
-from entrypoint.config.upstreams import MAIN_SERVICE, PASSWORD, Upstream, find_upstream, name_service
+from entrypoint.config.upstreams import MAIN_SERVICE, PASSWORD, XOAUTH2, Upstream, find_upstream, name_service
 
 
 class Settings(Declared):
@@ -40,8 +44,9 @@ class Settings(Declared):
             service=MAIN_SERVICE,
             nexthop=self.relayhost_nexthop,
             username=None if self.relayhost_auth == "none" else self.relayhost_username,
-            password=None if self.relayhost_auth == "none" else self.relayhost_password,
-            auth=self.relayhost_auth or PASSWORD,
+            password=None if self.relayhost_auth == "none" else self._main_password,
+            oauth2=self.relayhost_oauth2,
+            auth=self.relayhost_auth or (XOAUTH2 if self.given_oauth2 else PASSWORD),
             tls=self.relayhost_tls,
             cleartext_auth=self.relayhost_cleartext_auth,
             ca=self.relayhost_ca,
@@ -60,8 +65,29 @@ class Settings(Declared):
             nexthop=self.fallback_nexthop,
             username=None if self.relayhost_auth == "none" else self.fallback_relayhost_username,
             password=None if self.relayhost_auth == "none" else self.fallback_relayhost_password,
+            oauth2=None,
         )
         return main, fallback
+
+    @cached_property
+    def given_oauth2(self) -> dict[str, Any]:
+        """The values of the OAUTH2_ settings that are set, by their names without that."""
+        values = ((name, getattr(self, f"oauth2_{name}")) for name in PARSERS)
+        return {name: value for name, value in values if value is not None}
+
+    @cached_property
+    def relayhost_oauth2(self) -> OAuth2 | None:
+        """Where RELAYHOST's access tokens come from, if it has any."""
+        return make_oauth2(self.given_oauth2)
+
+    @property
+    def _main_password(self) -> Secret | None:
+        return self.relayhost_password if self.relayhost_oauth2 is None else self.relayhost_token or Secret("")
+
+    @cached_property
+    def token_upstreams(self) -> tuple[tuple[Upstream, OAuth2], ...]:
+        """The upstreams that are logged in to with an access token that is fetched; each has a service of its own."""
+        return tuple((upstream, upstream.oauth2) for upstream in self.every_upstream if upstream.oauth2)
 
     @cached_property
     def every_upstream(self) -> tuple[Upstream, ...]:
@@ -86,6 +112,7 @@ class Settings(Declared):
             nexthop=nexthop,
             username=route.username,
             password=route.password,
+            oauth2=None,
             auth=PASSWORD,
             mechanisms=None if main.has_token else main.mechanisms,
             concurrency=None,
@@ -132,7 +159,8 @@ class Settings(Declared):
     def has_milters(self) -> bool:
         """Whether a client's session is shown to a milter, whichever way that was set."""
         options = (name for entry in self.listeners for name, _ in entry.options)
-        return bool(self.smtpd_milters) or "smtpd_milters" in {*dict(self.postfix_parameters), *options}
+        is_set = "smtpd_milters" in {*dict(self.postfix_parameters), *options}
+        return bool(self.smtpd_milters) or self.signs or is_set
 
     @property
     def has_list_settings(self) -> bool:
@@ -144,6 +172,15 @@ class Settings(Declared):
         """LISTEN_PORTS without those that a service of the user's takes over."""
         taken = {entry.port for entry in self.listeners}
         return tuple(port for port in self.listen_ports if port not in taken)
+
+    @property
+    def signs(self) -> bool:
+        """Whether mail is signed with DKIM."""
+        return self.dkim_domains is not None
+
+    def find_selector(self, signed: SignedDomain) -> str:
+        """Return the selector of one of DKIM_DOMAINS."""
+        return signed.selector or self.dkim_selector or DEFAULT_SELECTOR
 
     @property
     def shows_client_certificate(self) -> bool:

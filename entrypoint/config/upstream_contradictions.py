@@ -30,7 +30,7 @@ def _check_credentials(settings: Settings) -> Iterator[Problem]:
         ("FALLBACK_RELAYHOST", settings.fallback_relayhost_username, settings.fallback_relayhost_password),
     )
     for prefix, username, password in pairs:
-        if username is not None and password is None:
+        if username is not None and password is None and not (prefix == "RELAYHOST" and settings.given_oauth2):
             yield Problem(
                 setting=f"{prefix}_USERNAME",
                 value=username,
@@ -45,6 +45,7 @@ def _check_credentials(settings: Settings) -> Iterator[Problem]:
             )
     if (
         settings.relayhost_auth not in (None, "none")
+        and not settings.given_oauth2
         and settings.relayhost_username is None
         and settings.relayhost_password is None
     ):

@@ -20,6 +20,8 @@ from entrypoint.config.certificates import (
 )
 from entrypoint.config.declaration import SETTING, InvalidValue
 from entrypoint.config.nexthop import Nexthop, parse_nexthop
+from entrypoint.config.oauth2 import PARSERS as OAUTH2_PARSERS
+from entrypoint.config.oauth2 import OAuth2, find_faults, make_oauth2
 from entrypoint.config.routes import Route, parse_recipient_pattern, parse_sender_pattern
 from entrypoint.config.secret import Secret
 from entrypoint.config.tls import TlsLevel, parse_fingerprint, parse_level
@@ -38,12 +40,14 @@ from entrypoint.config.values import (
 MAIN_SERVICE: Final = "smtp"
 """The service of RELAYHOST and FALLBACK_RELAYHOST; another's is `smtp-NAME` (master(5))."""
 PASSWORD: Final = "password"  # noqa: S105 - a word
-TOKEN_AUTHS: Final = ("xoauth2", "oauthbearer")
+XOAUTH2: Final = "xoauth2"
+TOKEN_AUTHS: Final = (XOAUTH2, "oauthbearer")
 """The mechanisms in which the password is an access token, and which a real password must never be given to."""
 AUTHS: Final = (PASSWORD, *TOKEN_AUTHS, "none")
 MOST_RECIPIENTS: Final = 1000
 """Of one message; postconf(5) default_destination_recipient_limit is 50."""
 _NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
+_OAUTH2: Final = "oauth2_"
 _EXAMPLE: Final = '[bulk]\nnexthop = "[smtp.example.com]:587"'
 
 
@@ -58,6 +62,8 @@ class Upstream:
     nexthop: Nexthop
     username: str | None = None
     password: Secret | None = None
+    """With OAuth 2.0 the access token; empty while there is none, so that no login is tried with it."""
+    oauth2: OAuth2 | None = None
     auth: str = PASSWORD
     """One of AUTHS."""
     tls: TlsLevel = TlsLevel.SECURE
@@ -119,6 +125,7 @@ _KEYS: Final[Mapping[str, Callable[[str], Any]]] = {
     "recipient_limit": parse_integer(1, MOST_RECIPIENTS),
     "senders": parse_list(parse_sender_pattern),
     "domains": parse_list(parse_recipient_pattern),
+    **{f"{_OAUTH2}{key}": parse for key, parse in OAUTH2_PARSERS.items()},
 }
 """docs/upstreams-schema.json says the same to an editor."""
 
@@ -161,8 +168,14 @@ def _parse_upstream(name: str, table: object) -> Upstream:
             given[key] = parse(_write_as_variable(value))
         except InvalidValue as problem:
             raise InvalidValue(f"{key}: {problem.what}", problem.remedy.replace(SETTING, key)) from None
-    _check_upstream(given)
-    return Upstream(setting=f"UPSTREAMS [{name}]", service=f"{MAIN_SERVICE}-{name}", **given)
+    oauth2 = {key.removeprefix(_OAUTH2): given.pop(key) for key in tuple(given) if key.startswith(_OAUTH2)}
+    for key, what, remedy in find_faults(oauth2, f"{_OAUTH2}{{}}".format) if oauth2 else ():
+        raise InvalidValue(f"{_OAUTH2}{key}: {what}", remedy)
+    _check_upstream(given, has_oauth2=bool(oauth2))
+    if oauth2:
+        given.setdefault("auth", XOAUTH2)
+    setting, service = f"UPSTREAMS [{name}]", f"{MAIN_SERVICE}-{name}"
+    return Upstream(setting=setting, service=service, oauth2=make_oauth2(oauth2), **given)
 
 
 def _write_as_variable(value: object) -> str:
@@ -176,15 +189,24 @@ def _write_as_variable(value: object) -> str:
     raise InvalidValue("it is neither text, a number, nor a list of texts", 'Write, for example, tls = "secure"')
 
 
-def _check_upstream(given: Mapping[str, Any]) -> None:
+def _check_upstream(given: Mapping[str, Any], *, has_oauth2: bool) -> None:
     """Refuse what is wrong within one upstream."""
     if "nexthop" not in given:
         raise InvalidValue("nexthop is missing", 'Write nexthop = "[smtp.example.com]:587"')
-    for one, other in (("username", "password"), ("client_cert", "client_key")):
+    if has_oauth2 and "password" in given:
+        raise InvalidValue("there is a password, and OAuth 2.0 needs none", "Remove password, or the oauth2_ keys")
+    if has_oauth2 and "username" not in given:
+        raise InvalidValue(
+            "username is missing", 'Write the mailbox that it logs in to: username = "relay@example.com"'
+        )
+    login = () if has_oauth2 else (("username", "password"),)
+    for one, other in (*login, ("client_cert", "client_key")):
         for has, lacks in ((one, other), (other, one)):
             if has in given and lacks not in given:
                 raise InvalidValue(f"there is {has} but no {lacks}", f"Write {lacks} as well, or neither")
     auth = given.get("auth")
+    if has_oauth2 and auth in (PASSWORD, "none"):
+        raise InvalidValue(f'auth = "{auth}" never uses the oauth2_ keys', 'Write auth = "xoauth2", or remove them')
     if auth == "none" and "username" in given:
         raise InvalidValue('auth = "none" never uses username', "Remove username and password, or auth")
     if auth not in (None, "none") and "username" not in given:

@@ -37,6 +37,8 @@ class Login:
     options: tuple[str, ...]
     options_inside_tls: tuple[str, ...]
     mechanism_filter: str
+    is_fetched: bool = False
+    """Whether the token comes from OAuth 2.0's endpoint, and not from the user."""
 
     def __repr__(self) -> str:
         return "Login(hidden)"
@@ -115,7 +117,7 @@ def _exchange(
         reply = conversation.ask("auth", base64.b64encode(client.answer(challenge)))
     if reply.code != 235:
         if login.has_token and is_about_token(refusal, reply.code):
-            raise explain_refused_token(refusal, str(reply))
+            raise explain_refused_token(refusal, str(reply), is_fetched=login.is_fetched)
         words_of_postfix = f"SASL authentication failed; server {conversation.place} said: {reply}"
         raise break_as_postfix("auth", words_of_postfix, quote_value(str(reply)))
 

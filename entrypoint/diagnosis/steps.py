@@ -12,8 +12,11 @@ from entrypoint.system.handshake import Handshake
 STEPS: Final = (
     "settings", "resolve", "connect", "greeting", "ehlo", "starttls", "handshake", "certificate", "name",
     "client-certificate", "ehlo-again", "mechanisms", "auth", "sender", "recipient", "quit",
+    "token",
 )  # fmt: skip
-"""The way, in its order; the names that entrypoint.reasons has, too, mean the same there."""
+"""The way, in its order; the names that entrypoint.reasons has, too, mean the same there.
+
+`token` comes right after the settings; it has the last number, since the others had theirs before."""
 
 STATUSES: Final = {name: 10 + position for position, name in enumerate(STEPS)}
 """What `authrelay doctor` ends with when a step is broken; broken settings end with their error's own status."""

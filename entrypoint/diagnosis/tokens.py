@@ -42,8 +42,11 @@ def is_about_token(refusal: Refusal, code: int) -> bool:
     return code >= 500 and (refusal != Refusal() or 530 <= code <= 539)
 
 
-def explain_refused_token(refusal: Refusal, reply: str) -> Broken:
-    """Return what it means that a token is refused; `reply` is the server's last, which ends the login."""
+def explain_refused_token(refusal: Refusal, reply: str, *, is_fetched: bool = False) -> Broken:
+    """Return what it means that a token is refused; `reply` is the server's last, which ends the login.
+
+    One that was fetched is replaced by itself.
+    """
     wanted = f" for the scope {quote_value(refusal.scope)}" if refusal.scope else ""
     remedies = {
         # RFC 6750 section 3.1 and RFC 7628 section 3.2.2.
@@ -54,6 +57,11 @@ def explain_refused_token(refusal: Refusal, reply: str) -> Broken:
         "It has ended, is not for the account in RELAYHOST_USERNAME, or not for mail; or that account may not use SMTP "
         f"AUTH: put a new token{wanted} into RELAYHOST_PASSWORD_FILE"
     )
+    if is_fetched:
+        usual = (
+            "Allow the application to send as the mailbox in RELAYHOST_USERNAME (docs/oauth2.md), and check that the "
+            f"mailbox may use SMTP AUTH, and OAUTH2_SCOPE{wanted and f', which must be good{wanted}'}"
+        )
     said = "; ".join(word for word in (str(refusal), quote_value(reply)) if word)
     return Broken("auth", f"the upstream refuses the access token ({said})", remedies.get(refusal.status, usual))
 

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
+from entrypoint.config.oauth2 import OAuth2
+from entrypoint.config.secret import Secret
 from entrypoint.config.settings import Settings
 from entrypoint.config.tls import TlsLevel, TlsRule
 from entrypoint.config.upstreams import Upstream
@@ -49,14 +51,15 @@ def examine(
     recipient: str | None = None,
     most_addresses: int = MOST_ADDRESSES,
     has_login: bool = True,
+    find_token: Callable[[Upstream, OAuth2], tuple[Step, Secret]] | None = None,
     wanted: Callable[[Upstream], bool] = bool,
 ) -> list[Result]:
     """Walk to each upstream that is wanted, RELAYHOST first, and return what became of each way.
 
     `report` is called with each step as soon as it is known, when it is in the result's steps already. `sender` is the
     account where it is `None`; without a `recipient` neither is asked for. `timeout_seconds` is for each reply. One
-    login is made at each of `most_addresses` addresses, or none. Raises CommandFailedError where Postfix's tools do not
-    run.
+    login is made at each of `most_addresses` addresses, or none. `find_token` returns what is to be told of an access
+    token, and the token, or raises Broken. Raises CommandFailedError where Postfix's tools do not run.
     """
     results = []
     for upstream in filter(wanted, settings.every_upstream):
@@ -69,6 +72,10 @@ def examine(
             planner.find_policy()
             result.level = planner.level.value
             tell(_describe_settings(settings))
+            if walked.oauth2 and has_login and find_token:
+                step, token = find_token(walked, walked.oauth2)
+                tell(step)
+                planner.upstream = replace(walked, password=token)
             way = planner.make_way(sender, recipient)
         except Broken as broken:
             tell(broken.step)
@@ -95,7 +102,7 @@ class _Planner:
     def __init__(
         self, settings: Settings, configuration: Configuration, upstream: Upstream, timeout_seconds: float
     ) -> None:
-        self._settings, self._configuration, self._upstream = settings, configuration, upstream
+        self._settings, self._configuration, self.upstream = settings, configuration, upstream
         self._nexthop = upstream.nexthop
         self._values = configuration.find_values(upstream.service)
         self._postfix = SecondOpinion(configuration, upstream.nexthop, timeout_seconds, upstream.service)
@@ -176,13 +183,14 @@ class _Planner:
         )
 
     def _find_login(self) -> Login | None:
-        values, credentials = self._values, self._upstream.credentials
+        values, credentials = self._values, self.upstream.credentials
         if credentials is None:
             return None
         return Login(
             username=credentials[0],
             password=credentials[1].reveal(),
-            auth=self._upstream.auth,
+            auth=self.upstream.auth,
+            is_fetched=self.upstream.oauth2 is not None,
             options=_split(values["smtp_sasl_security_options"]),
             options_inside_tls=_split(values["smtp_sasl_tls_security_options"]),
             mechanism_filter=values["smtp_sasl_mechanism_filter"],
@@ -220,12 +228,12 @@ class _Planner:
 
     def _make_protection(self, trust: Trust) -> Protection:
         values = self._values
-        chain, chain_in_words = self._configuration.find_client_chain(self._settings, self._upstream)
+        chain, chain_in_words = self._configuration.find_client_chain(self._settings, self.upstream)
         name = trust.attributes.get("servername", values["smtp_tls_servername"])
         protocols = values["smtp_tls_protocols" if self.level is TlsLevel.MAY else "smtp_tls_mandatory_protocols"]
         return Protection(
             trust=trust,
-            authorities=self._configuration.find_authorities(self._upstream.service),
+            authorities=self._configuration.find_authorities(self.upstream.service),
             authorities_in_words=self._describe_authorities(),
             server_name=choose_server_name(name, trust.host, trust.nexthop),
             versions=choose_versions(trust.attributes.get("protocols", protocols)),
@@ -237,13 +245,13 @@ class _Planner:
         )
 
     def _describe_authorities(self) -> str:
-        is_named = self._upstream.is_named
-        authorities = self._upstream.ca if is_named else self._configuration.authorities
+        is_named = self.upstream.is_named
+        authorities = self.upstream.ca if is_named else self._configuration.authorities
         if authorities is None:
             return "Debian's bundle of CAs"
         setting = "RELAYHOST_CA_URL" if self._settings.relayhost_ca_url else "RELAYHOST_CA"
         if is_named:
-            setting = f"{self._upstream.setting} ca"
+            setting = f"{self.upstream.setting} ca"
         first = f"'{authorities.members[0].subject}'"
         more = f" and {len(authorities.members) - 1} others" if len(authorities.members) > 1 else ""
         return f"{first}{more} of {setting}"

@@ -12,6 +12,7 @@ from entrypoint.system.service_record import STATUS, load_services
 from entrypoint.system.space import measure_space
 from entrypoint.upkeep.in_force import load_in_force
 from entrypoint.upkeep.record import load_record
+from entrypoint.upkeep.token_states import load_token_states
 from entrypoint.upkeep.verdict import find_readiness, load_verdict
 
 _LEAST_INODES: Final = 100
@@ -35,7 +36,7 @@ def check_readiness() -> list[Finding]:
         *_check_stop(),
         *_check_space(),
         *_check_certificates(),
-        *find_readiness(load_verdict()),
+        *find_readiness(load_verdict(), load_token_states().values()),
     ]
 
 
@@ -46,6 +47,7 @@ def list_warnings() -> list[str]:
     take every relay of it out of service at once.
     """
     warnings = list(load_record().troubles.values())
+    warnings += [f"{one.setting}: {one.describe()}" for one in load_token_states().values() if one.what]
     record = load_services()
     status = record.services.get(STATUS) if record else None
     if status and not status.is_up:

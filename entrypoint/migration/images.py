@@ -40,10 +40,17 @@ _NO_EQUIVALENT: Final = {
     "ALWAYS_ADD_MISSING_HEADERS": "headers are relayed as they are",
     "PERMIT_DOCKER": "the attached private subnets may send, without their gateways: MYNETWORKS",
 }
+_TOKENS: Final = {
+    "XOAUTH2_TOKEN_ENDPOINT": "OAUTH2_TOKEN_URL",
+    "XOAUTH2_CLIENT_ID": "OAUTH2_CLIENT_ID",
+    "XOAUTH2_SECRET": "OAUTH2_CLIENT_SECRET",
+    "XOAUTH2_INITIAL_REFRESH_TOKEN": "OAUTH2_REFRESH_TOKEN",
+}
+_SELECTOR: Final = "mail"
+"""boky/postfix's, where none is set."""
 _NO_EQUIVALENT_PREFIXES: Final = {
-    "XOAUTH2_": "the login is by password",
-    "DKIM_": "nothing is signed",
-    "OPENDKIM_": "nothing is signed",
+    "DKIM_": "nothing is signed until DKIM_DOMAINS is set: docs/dkim.md",
+    "OPENDKIM_": "nothing is signed until DKIM_DOMAINS is set: docs/dkim.md",
     "RSPAMD_": "nothing is filtered",
     "POSTSRSD_": "addresses are relayed as they are",
     "RSYSLOG_": "SYSLOG_URL names a log server",
@@ -147,6 +154,9 @@ def _take_the_rest(draft: Draft, variables: Mapping[str, str], image: str) -> No
         draft.set("ALLOWED_SENDER_DOMAINS", domains)
     if image == BOKY and (domains := variables.get("MASQUERADED_DOMAINS")):
         draft.set("MASQUERADE_DOMAINS", domains, "CHANGED: recipients are relayed as they are written")
+    if image == BOKY:
+        _take_tokens(draft, variables)
+        _take_keys(draft, variables)
     if zone := variables.get("TZ"):
         draft.set("TZ", zone)
     if variables.get("LOG_FORMAT") == "json":
@@ -158,11 +168,36 @@ def _take_the_rest(draft: Draft, variables: Mapping[str, str], image: str) -> No
             take_service(draft, variables[name])
         prefix = next((prefix for prefix in _NO_EQUIVALENT_PREFIXES if name.startswith(prefix)), "")
         reason = _NO_EQUIVALENT.get(name) or _NO_EQUIVALENT_PREFIXES.get(prefix, "")
-        if reason:
-            draft.remark(f"NO EQUIVALENT YET: {name}: {reason}")
+        if reason and not (prefix == "DKIM_" and "DKIM_DOMAINS" in draft.values):
+            draft.remark(f"NO EQUIVALENT: {name}: {reason}")
     if image == MAILSERVER:
         others = sorted(
             name for name in variables if re.match(r"ENABLE_|SPOOF_|SASLAUTHD_|LDAP_|DOVECOT_|ONE_DIR$", name)
         )
         if others:
             draft.remark(f"LEFT OUT: {', '.join(others)}: authrelay is the relay alone, and has no mailboxes")
+
+
+def _take_tokens(draft: Draft, variables: Mapping[str, str]) -> None:
+    """Take over the login with access tokens, which are fetched anew."""
+    given = {ours: variables[theirs] for theirs, ours in _TOKENS.items() if variables.get(theirs)}
+    for name, value in given.items():
+        draft.set(name, value)
+    if given:
+        draft.values.pop("RELAYHOST_PASSWORD", None)
+        draft.files.pop("RELAYHOST_PASSWORD", None)
+
+
+def _take_keys(draft: Draft, variables: Mapping[str, str]) -> None:
+    """Take over that mail is signed, with a new key."""
+    domains = variables.get("ALLOWED_SENDER_DOMAINS", "")
+    selector = variables.get("DKIM_SELECTOR") or _SELECTOR
+    if not variables.get("DKIM_AUTOGENERATE") or not domains or "=" in selector:
+        return
+    draft.set(
+        "DKIM_DOMAINS",
+        domains,
+        "CHANGED: a new key is made for each, and its record is in the log; or put the old one at "
+        f"/var/lib/authrelay/dkim/DOMAIN/{selector}.pem: docs/dkim.md",
+    )
+    draft.set("DKIM_SELECTOR", selector)

@@ -14,6 +14,7 @@ from entrypoint.config.nexthop import IMPLICIT_TLS_PORT, Nexthop, parse_nexthop
 from entrypoint.config.tls import OLD_WORDS
 from entrypoint.migration.draft import Draft
 from entrypoint.migration.parameters import ALREADY_SO, FOR_LOGINS, FOR_MAILBOXES, REWRITES, SAME
+from entrypoint.migration.rewriting import TAKEN, take_rewriting
 from entrypoint.migration.services import take_milter_action, take_milters
 from entrypoint.migration.tables import ReadTable, read_maps
 
@@ -56,6 +57,8 @@ class _Conversion:
         self._convert_accounts()
         self._convert_routes()
         self._convert_clients()
+        take_rewriting(self._draft, self._parameters, self._read_table)
+        self._used |= TAKEN
         self._convert_rest()
 
     def _take(self, name: str) -> str:
@@ -250,7 +253,7 @@ class _Conversion:
                 if value and SAME[name] not in self._draft.values:
                     self._draft.set(SAME[name], "none" if name == "message_size_limit" and value == "0" else value)
             elif REWRITES.fullmatch(name):
-                self._draft.remark(f"NO EQUIVALENT YET: {name} = {value}: docs/rewriting.md says what can be rewritten")
+                self._draft.remark(f"NO EQUIVALENT: {name} = {value}: docs/rewriting.md says what can be rewritten")
             elif name == "smtpd_milters" and value:
                 take_milters(self._draft, value)
             elif name == "milter_default_action":

@@ -33,7 +33,7 @@ ALREADY_SO: Final = re.compile(
 )
 """What follows by itself, or what a relay has no use for."""
 FOR_MAILBOXES: Final = re.compile(
-    r"mydestination|alias_(maps|database)|home_mailbox|mailbox_\w+|local_\w+|luser_relay|recipient_delimiter|virtual_\w+"
+    r"mydestination|home_mailbox|mailbox_\w+|local_\w+|luser_relay|recipient_delimiter|virtual_\w+"
     r"|relay_domains|relay_recipient_maps|mail_spool_directory"
 )
 FOR_LOGINS: Final = re.compile(

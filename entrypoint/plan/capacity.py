@@ -17,6 +17,8 @@ _DELIVERY_BYTES: Final = 7 * _MEBIBYTE // 2
 """An smtp(8) in TLS that trusts the system's bundle."""
 _SESSION_BYTES: Final = 5 * _MEBIBYTE // 2
 """An smtpd(8) and the cleanup(8) that takes its message. All three were measured: private pages and page tables."""
+_SIGNER_BYTES: Final = 10 * _MEBIBYTE
+"""The milter that signs, where there is one."""
 _DELIVERIES: Final = 20
 """postconf(5) default_destination_concurrency_limit."""
 _LEAST_AT_FIRST: Final = 5
@@ -63,7 +65,8 @@ def choose_capacity(settings: Settings, memory_bytes: int | None) -> Capacity:
     ports = max(1, len(settings.own_ports) + len(settings.listeners) - len(counted))
     deliveries = _count_deliveries(settings)
     logins = _LOGIN_BYTES if settings.smtpd_users_table is not None else 0
-    needed = _FIXED_BYTES + _DELIVERY_BYTES * deliveries + logins + _SESSION_BYTES * sum(counted)
+    signer = _SIGNER_BYTES if settings.signs else 0
+    needed = _FIXED_BYTES + _DELIVERY_BYTES * deliveries + logins + signer + _SESSION_BYTES * sum(counted)
     fitting = (memory_bytes - needed) // (_SESSION_BYTES * ports)
     sessions = max(_LEAST_SESSIONS, min(_MOST_PROCESSES, fitting))
     return Capacity(

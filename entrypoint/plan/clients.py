@@ -6,13 +6,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from entrypoint import paths
-from entrypoint.config.nexthop import IMPLICIT_TLS_PORT
 from entrypoint.config.settings import Settings
 from entrypoint.plan.files import Facts, PlannedFile
 
 LOGIN_GROUP: Final = "logins"
 """The user of the login service, and a group that is nobody else's."""
-_SUBMISSION_PORTS: Final = (587, IMPLICIT_TLS_PORT)
 _SERVER_CHAIN: Final = f"{paths.POSTFIX_CONFIG}/server-chain.pem"
 _SENDER_LOGINS: Final = f"{paths.POSTFIX_CONFIG}/sender_logins"
 _CLIENT_CERTS: Final = f"{paths.POSTFIX_CONFIG}/client_certs"
@@ -72,23 +70,3 @@ def view_clients(settings: Settings, probe_sources: Sequence[str]) -> dict[str, 
         # The health check comes every few seconds.
         "unlimited": ", ".join([*known, *(f"[{source}]" if ":" in source else source for source in sources)]),
     }
-
-
-def view_listeners(settings: Settings) -> list[dict[str, Any]]:
-    """Return the ports, as columns of master.cf, whether strangers are screened there, and what each has of its own."""
-    return [_view_listener(port, is_screened=is_screened(settings, port)) for port in settings.listen_ports]
-
-
-def is_screened(settings: Settings, port: int) -> bool:
-    """Return whether servers of strangers come to a port: on the two for submission (RFC 8314) are users' programs."""
-    return bool(settings.list_domains) and port not in _SUBMISSION_PORTS
-
-
-def _view_listener(port: int, *, is_screened: bool) -> dict[str, Any]:
-    own = []
-    if port == IMPLICIT_TLS_PORT:
-        own.append("smtpd_tls_wrappermode = yes")  # RFC 8314 section 3.3
-    if is_screened:
-        # Two postscreen(8) cannot share one.
-        own.append(f"postscreen_cache_map = lmdb:$data_directory/postscreen-{port}")
-    return {"columns": f"{port:<15}", "is_screened": is_screened, "own": own}

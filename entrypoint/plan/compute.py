@@ -3,35 +3,30 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any
 
 from entrypoint import paths
-from entrypoint.config.nexthop import IMPLICIT_TLS_PORT
 from entrypoint.config.settings import Settings
-from entrypoint.config.values import LOOPBACK_ONLY
 from entrypoint.plan.capacity import choose_capacity
-from entrypoint.plan.clients import LOGIN_GROUP, is_screened, plan_clients, view_clients, view_listeners
+from entrypoint.plan.clients import LOGIN_GROUP, plan_clients
+from entrypoint.plan.dkim import plan_dkim
 from entrypoint.plan.files import Facts, Plan, PlannedFile
-from entrypoint.plan.lists import (
-    choose_message_limit,
-    list_list_routes,
-    plan_lists,
-    view_list_service,
-    view_lists,
+from entrypoint.plan.listeners import find_probe_targets, is_screened, view_listeners
+from entrypoint.plan.lists import list_list_routes, plan_lists, view_list_service
+from entrypoint.plan.main_cf import (
+    GATEWAYS,
+    POLICIES,
+    RECIPIENTS,
+    SENDERS,
+    STATUS_FILTER,
+    choose_own_name,
+    view_main_cf,
 )
-from entrypoint.plan.networks import (
-    choose_excluded_gateways,
-    choose_networks,
-    find_public_subnets,
-    format_host,
-    render_gateway_answers,
-    render_networks,
-)
+from entrypoint.plan.networks import choose_excluded_gateways, choose_networks, render_gateway_answers
 from entrypoint.plan.overrides import override_parameters, override_services, plan_table
-from entrypoint.plan.restrictions import plan_restrictions, view_restrictions
-from entrypoint.plan.rewriting import plan_rewriting, view_rewriting
+from entrypoint.plan.restrictions import plan_restrictions
+from entrypoint.plan.rewriting import plan_rewriting
 from entrypoint.plan.services import (
     TLS_PROXY,
     Service,
@@ -48,13 +43,7 @@ from entrypoint.plan.tables import (
     render_sender_routes,
 )
 from entrypoint.plan.templates import render_template
-
-_PROBE_SOURCE: Final = "127.0.0.25"
-_SENDERS: Final = f"{paths.POSTFIX_CONFIG}/sender_routes"
-_RECIPIENTS: Final = f"{paths.POSTFIX_CONFIG}/recipient_routes"
-_POLICIES: Final = f"{paths.POSTFIX_CONFIG}/tls_policy"
-_GATEWAYS: Final = f"{paths.POSTFIX_CONFIG}/gateways"
-_STATUS_FILTER: Final = f"{paths.POSTFIX_CONFIG}/not_about_the_message"
+from entrypoint.plan.warnings import list_warnings
 
 
 def compute_plan(settings: Settings, facts: Facts, templates: str = paths.TEMPLATES) -> Plan:
@@ -62,9 +51,9 @@ def compute_plan(settings: Settings, facts: Facts, templates: str = paths.TEMPLA
     networks = choose_networks(settings, facts)
     excluded = choose_excluded_gateways(networks, facts.gateways)
     sessions = choose_capacity(settings, facts.memory_bytes).sessions
-    own_name = _choose_own_name(settings, facts)
+    own_name = choose_own_name(settings, facts)
     services = list_services(settings, has_client_chain=facts.client_chain is not None)
-    main_cf = render_template(templates, "main.cf", _view_main_cf(settings, facts, services))
+    main_cf = render_template(templates, "main.cf", view_main_cf(settings, facts, services))
     master_cf = render_template(
         templates,
         "master.cf",
@@ -87,7 +76,7 @@ def compute_plan(settings: Settings, facts: Facts, templates: str = paths.TEMPLA
             path=f"{paths.POSTFIX_CONFIG}/master.cf",
             text=override_services(master_cf, settings.master_entries, sessions),
         ),
-        PlannedFile(path=_STATUS_FILTER, text=render_template(templates, "not_about_the_message", {})),
+        PlannedFile(path=STATUS_FILTER, text=render_template(templates, "not_about_the_message", {})),
         PlannedFile(
             path=paths.SUPERVISORD_CONF,
             text=render_template(
@@ -98,11 +87,12 @@ def compute_plan(settings: Settings, facts: Facts, templates: str = paths.TEMPLA
                     "master": f"{paths.POSTFIX_DAEMONS}/master",
                     "pidfile": f"{paths.RUN}/supervisord.pid",
                     "drain_seconds": settings.drain_timeout,
-                    "occasional": ["upkeep", "probe"] if settings.probe != "no" else ["upkeep"],
+                    "occasional": [*(["upkeep", "probe"] if settings.probe != "no" else ["upkeep"]), "tokens"],
                     "has_logins": settings.smtpd_users_table is not None,
                     "login_user": LOGIN_GROUP,
                     "has_status": settings.status_listen is not None,
                     "status_listen": str(settings.status_listen),
+                    "has_dkim": settings.signs,
                 },
             ),
         ),
@@ -112,13 +102,13 @@ def compute_plan(settings: Settings, facts: Facts, templates: str = paths.TEMPLA
     if excluded:
         files.append(
             PlannedFile(
-                path=_GATEWAYS, text=render_gateway_answers(excluded, can_log_in=settings.smtpd_users_table is not None)
+                path=GATEWAYS, text=render_gateway_answers(excluded, can_log_in=settings.smtpd_users_table is not None)
             )
         )
     for path, table in (
-        (_POLICIES, render_policy_table(settings)),
-        (_SENDERS, render_sender_routes(settings)),
-        (_RECIPIENTS, settings.recipient_routes and list_list_routes(settings) + render_recipient_routes(settings)),
+        (POLICIES, render_policy_table(settings)),
+        (SENDERS, render_sender_routes(settings)),
+        (RECIPIENTS, settings.recipient_routes and list_list_routes(settings) + render_recipient_routes(settings)),
     ):
         if table:
             files.append(PlannedFile(path=path, text=table, is_table=True))
@@ -135,8 +125,9 @@ def compute_plan(settings: Settings, facts: Facts, templates: str = paths.TEMPLA
     files += plan_clients(settings, facts)
     files += plan_syslog(settings, own_name)
     files += plan_rewriting(settings, own_name)
+    files += plan_dkim(settings, facts)
     files += plan_lists(settings, facts, own_name, [source for _, _, source in find_probe_targets(settings)])
-    return Plan(files=tuple(files), warnings=_warn(settings, facts), authorities=authorities)
+    return Plan(files=tuple(files), warnings=list_warnings(settings, facts), authorities=authorities)
 
 
 def _plan_service(service: Service) -> Iterator[PlannedFile]:
@@ -176,102 +167,3 @@ def _view_proxies(services: tuple[Service, ...]) -> list[dict[str, Any]]:
         for name, service in sorted(proxies.items())
         if name != TLS_PROXY
     ]
-
-
-def find_probe_targets(settings: Settings) -> list[tuple[str, int, str]]:
-    """Return (address, port, source address) for each greeting that a health check must find.
-
-    The source is an address that no client uses, so that the log can leave health checks out; IPv6 has only one
-    loopback address, so that there it is the container's own.
-    """
-    if isinstance(settings.inet_interfaces, str):
-        addresses = ["::1" if settings.inet_protocols == "ipv6" else "127.0.0.1"]
-    else:
-        addresses = [str(address) for address in settings.inet_interfaces]
-    # On 465 TLS comes first; there is always another port, which is the same smtpd(8).
-    own = (port for port in settings.own_ports if port != IMPLICIT_TLS_PORT)
-    everywhere = [*own, *(one.port for one in settings.listeners if one.address is None)]
-    targets = [(address, port) for address in addresses for port in everywhere]
-    for one in settings.listeners:
-        if one.address is not None:
-            loopback = "127.0.0.1" if one.address.version == 4 else "::1"
-            targets.append((loopback if one.address.is_unspecified else str(one.address), one.port))
-    return [(address, port, address if ":" in address else _PROBE_SOURCE) for address, port in targets]
-
-
-def _choose_own_name(settings: Settings, facts: Facts) -> str:
-    name = settings.myhostname or facts.host_name
-    # Postfix completes a name without a dot in the same way (postconf(5) mydomain).
-    return name if "." in name else f"{name}.localdomain"
-
-
-def _view_main_cf(settings: Settings, facts: Facts, services: tuple[Service, ...]) -> dict[str, Any]:
-    networks = choose_networks(settings, facts)
-    excluded = choose_excluded_gateways(networks, facts.gateways)
-    main = services[0].parameters
-    interfaces = settings.inet_interfaces
-    clients = view_clients(settings, [source for _, _, source in find_probe_targets(settings)])
-    permits = ["permit_mynetworks", *clients["permits"]]
-    refusals = [*([f"check_client_access cidr:{_GATEWAYS}"] if excluded else []), *clients["refusals"]]
-    return {
-        **clients,
-        **view_restrictions(settings, facts, permits, refusals),
-        **view_lists(settings, permits),
-        "meta_directory": paths.POSTFIX_META,
-        "data_directory": paths.POSTFIX_DATA,
-        "myhostname": _choose_own_name(settings, facts),
-        "inet_interfaces": interfaces if isinstance(interfaces, str) else ", ".join(map(format_host, interfaces)),
-        "inet_protocols": settings.inet_protocols,
-        "proxy_interfaces": ", ".join(map(format_host, facts.proxy_addresses)),
-        "mynetworks": render_networks(networks, excluded),
-        "sessions_of_one": choose_capacity(settings, facts.memory_bytes).sessions_of_one,
-        "message_size_limit": choose_message_limit(settings),
-        "milters": list(settings.smtpd_milters or ()),
-        "milter_default_action": settings.milter_default_action,
-        "has_milters": settings.has_milters,
-        "probe_source": _PROBE_SOURCE,
-        "relayhost": str(settings.relayhost_nexthop),
-        "has_sender_routes": bool(settings.sender_routes),
-        "sender_routes": _SENDERS,
-        "has_recipient_routes": bool(settings.recipient_routes),
-        "recipient_routes": _RECIPIENTS,
-        "main": main,
-        "limits": services[0].limits,
-        "services": [
-            {"setting": service.upstreams[0].setting, "name": service.name, "limits": limits}
-            for service in services[1:]
-            if (limits := [(name, value) for name, value in service.limits.items() if value])
-        ],
-        "status_filter": _STATUS_FILTER,
-        "has_tls_policies": bool(render_policy_table(settings)),
-        "tls_policy": _POLICIES,
-        "tls_log_level": settings.tls_log_level,
-        **view_rewriting(settings),
-    }
-
-
-def _warn(settings: Settings, facts: Facts) -> tuple[str, ...]:
-    return (*_warn_of_public_subnets(settings, facts), *_warn_of_little_memory(settings, facts))
-
-
-def _warn_of_little_memory(settings: Settings, facts: Facts) -> tuple[str, ...]:
-    capacity = choose_capacity(settings, facts.memory_bytes)
-    if not capacity.missing_bytes or facts.memory_bytes is None:
-        return ()
-    needed = math.ceil((facts.memory_bytes + capacity.missing_bytes) / 2**20)
-    return (
-        f"the container's memory is limited to {facts.memory_bytes // 2**20} MiB, which is used up when "
-        f"{capacity.sessions} clients send at once. Give it {needed} MiB (--memory {needed}m), or set a smaller "
-        "RELAYHOST_CONCURRENCY",
-    )
-
-
-def _warn_of_public_subnets(settings: Settings, facts: Facts) -> tuple[str, ...]:
-    public = find_public_subnets(settings, facts)
-    if not public or settings.inet_interfaces == LOOPBACK_ONLY:
-        return ()
-    names = ", ".join(map(str, public))
-    return (
-        f"MYNETWORKS is not set, and the attached subnet {names} is public: nobody there may send. "
-        f"If its hosts are yours, set MYNETWORKS={names}",
-    )

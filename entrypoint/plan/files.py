@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from entrypoint.config.certificates import Certificates
 from entrypoint.config.secret import Secret
 from entrypoint.config.values import IPAddress, IPNetwork
 
+if TYPE_CHECKING:
+    from entrypoint.config.dkim_key import SigningKey
+
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedFile:
-    """A file that must exist, whole, owned by root."""
+    """A file that must exist, whole, owned by root unless it names a user."""
 
     path: str
     text: str = field(repr=False)
@@ -22,6 +27,7 @@ class PlannedFile:
     """Whether postmap(1) makes an LMDB table from it."""
     text_type: str = ""
     """The type of a table of the user's that Postfix reads as it is: `regexp`. It is tried before it is used."""
+    user: str = "root"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +48,8 @@ class Facts:
     """SMTPD_USERS_TABLE with every password hashed."""
     fetched_authorities: Certificates | None = None
     """What RELAYHOST_CA_URL gave, checked."""
+    dkim_keys: Mapping[str, tuple[SigningKey, ...]] = field(default_factory=dict)
+    """Who signs, by the patterns of DKIM_DOMAINS."""
     lists: tuple[str, ...] | None = None
     """Every address of the list server's; `None` while they are not known."""
 

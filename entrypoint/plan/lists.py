@@ -40,9 +40,10 @@ def plan_lists(settings: Settings, facts: Facts, own_name: str, probe_sources: I
     if facts.lists is None:
         answer = "450 4.3.0 the list server has not told yet which lists there are, try again later"
         yield PlannedFile(path=_UNKNOWN, text="".join(f"{domain} {answer}\n" for domain in domains), is_table=True)
-    addresses = [one for one in facts.lists or () if one.rpartition("@")[2] in domains]
-    text = "".join(f"{address} {SERVICE}\n" for address in addresses)
-    yield PlannedFile(path=paths.LIST_RECIPIENTS, text=text, is_table=True)
+    else:
+        addresses = [one for one in facts.lists if one.rpartition("@")[2] in domains]
+        text = "".join(f"{address} {SERVICE}\n" for address in addresses)
+        yield PlannedFile(path=paths.LIST_RECIPIENTS, text=text, is_table=True)
     # `ant-bounces+bob=example.com@lists.example.com` is looked up as ant-bounces@lists.example.com.
     yield PlannedFile(path=_EXTENSIONS, text="/^([^+@]+)[+].*(@[^@]+)$/ ${1}${2}\n")
     names = dict.fromkeys((own_name.lower(), *domains))
@@ -88,7 +89,7 @@ def _find_transport(settings: Settings) -> str:
     return f"{SERVICE}:inet:[{server.host}]:{server.port}" if server else ""
 
 
-def view_lists(settings: Settings, permits: Sequence[str]) -> dict[str, Any]:
+def view_lists(settings: Settings, facts: Facts, permits: Sequence[str]) -> dict[str, Any]:
     """Return what main.cf has to say of it. `permits`: who may send to everyone, as restrictions."""
     if not settings.list_domains:
         return {"lists": None}
@@ -104,7 +105,8 @@ def view_lists(settings: Settings, permits: Sequence[str]) -> dict[str, Any]:
         "lists": {
             "domains": ", ".join(settings.list_domains),
             "transport": _find_transport(settings),
-            "recipients": paths.LIST_RECIPIENTS,
+            # The other one has no address: its being there says that there was none that could be read.
+            "recipients": _UNKNOWN if facts.lists is None else paths.LIST_RECIPIENTS,
             "extensions": _EXTENSIONS,
             "commands": _COMMANDS,
             "screened": _SCREENED,

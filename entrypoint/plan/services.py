@@ -73,6 +73,11 @@ def find_password_table(upstream: Upstream) -> str:
     return _name_for(upstream, _PASSWORDS)
 
 
+def find_token_tables(settings: Settings) -> frozenset[str]:
+    """Return the paths of the tables whose password is an access token, which changes all the time."""
+    return frozenset(find_password_table(upstream) for upstream, _ in settings.token_upstreams)
+
+
 def find_authorities(upstream: Upstream) -> str:
     """Return the path of who may sign its certificate."""
     if upstream.ca is None and not upstream.follows_url:

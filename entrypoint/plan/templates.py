@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from entrypoint.placeholders import leave_out
@@ -21,7 +22,13 @@ def refuse_odd_values(value: Any) -> Any:
 
 def render_template(directory: str, name: str, view: dict[str, Any]) -> str:
     """Return the text of `directory`/`name`.j2 for a view."""
-    environment = Environment(
+    return _make_environment(directory).get_template(f"{name}.j2").render(view)
+
+
+@cache
+def _make_environment(directory: str) -> Environment:
+    """Return what renders the templates of a directory, and keeps each as it was compiled."""
+    return Environment(
         loader=FileSystemLoader(directory),
         undefined=StrictUndefined,
         finalize=refuse_odd_values,
@@ -30,4 +37,3 @@ def render_template(directory: str, name: str, view: dict[str, Any]) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    return environment.get_template(f"{name}.j2").render(view)

@@ -10,8 +10,12 @@ from typing import Final
 from entrypoint import paths
 from entrypoint.system.files import share_file
 
-_LOGIN_BACKLOG: Final = 128
 _MAIL_GROUP: Final = "postfix"
+LOGINS: Final = "logins"
+DKIM: Final = "dkim"
+MAIL_SOCKETS: Final = {LOGINS: (paths.LOGIN_SOCKET, 128), DKIM: (paths.DKIM_SOCKET, 1024)}
+"""By the service's name in supervisord.conf, and how many may wait: more than there are smtpd(8) and cleanup(8), which
+are refused by a full one."""
 
 
 def listen(path: str, backlog: int) -> socket.socket:
@@ -27,11 +31,13 @@ def listen(path: str, backlog: int) -> socket.socket:
     return listener
 
 
-def open_login_socket() -> socket.socket:
-    """Return the socket at which smtpd(8), whose user is in no other group of ours, asks whether a login is good.
+def open_mail_socket(service: str) -> socket.socket:
+    """Return the socket at which Postfix, whose user is in no other group of ours, asks a service.
 
-    It belongs to the supervisor, as the log's: who asks while the service is started again waits, and is answered.
+    It belongs to the supervisor, as the log's, and is there before the first client: who asks while the service is
+    started again waits, and is answered.
     """
-    listener = listen(paths.LOGIN_SOCKET, _LOGIN_BACKLOG)
-    share_file(paths.LOGIN_SOCKET, 0o660, _MAIL_GROUP)
+    path, backlog = MAIL_SOCKETS[service]
+    listener = listen(path, backlog)
+    share_file(path, 0o660, _MAIL_GROUP)
     return listener

@@ -42,3 +42,10 @@ def answer_logins() -> int:
     from entrypoint.services.logins import service  # only who has users pays for it
 
     return service.main()
+
+
+def sign_mail() -> int:
+    """Be the milter that signs, until the end."""
+    from entrypoint.services.dkim import service  # it alone needs cryptography
+
+    return service.serve()

@@ -30,7 +30,7 @@ from entrypoint.services.library import (
     events,
     getProcessStateDescription,
 )
-from entrypoint.services.listening import open_login_socket
+from entrypoint.services.listening import DKIM, LOGINS, MAIL_SOCKETS, open_mail_socket
 from entrypoint.services.log_socket import LogSocket
 from entrypoint.services.occasions import Occasion
 from entrypoint.services.signals import Options
@@ -44,9 +44,9 @@ from entrypoint.system.service_record import STATUS, Service, ServiceRecord, sav
 
 _FORWARDER: Final = "log-forwarder"
 _MAIL_SERVICE: Final = "postfix"
-_LOGINS: Final = "logins"
 _UPKEEP: Final = "upkeep"
-_GIVE_WAY: Final = {_MAIL_SERVICE: 300, _LOGINS: 400, STATUS: 800, _UPKEEP: 900, "probe": 900}
+_OFFSHOOTS: Final = {_FORWARDER: forwarder.main, LOGINS: offshoot.answer_logins, DKIM: offshoot.sign_mail}
+_GIVE_WAY: Final = {_MAIL_SERVICE: 300, DKIM: 300, LOGINS: 400, STATUS: 800, _UPKEEP: 900, "probe": 900, "tokens": 900}
 """Who is ended first when memory is used up: what can be done later; then a daemon of Postfix, which its master starts
 again. Otherwise it would be the largest, this process, and the container with it."""
 
@@ -67,7 +67,7 @@ class _Process(Subprocess):  # type: ignore[misc] # supervisor has no types
 
     def _spawn_as_child(self, filename: str, argv: Any) -> Any:
         """Become the service. Runs in the child."""
-        if work := {_FORWARDER: forwarder.main, _LOGINS: offshoot.answer_logins}.get(self.config.name):
+        if work := _OFFSHOOTS.get(self.config.name):
             self._prepare_child_fds()
             offshoot.branch_off(self.config.name, self.set_uid, work)
         if self.config.name == STATUS:
@@ -181,8 +181,8 @@ class _Root(Supervisor):  # type: ignore[misc] # supervisor has no types
         return next(process for process in self._list_processes() if process.config.name == name)
 
     def ordered_stop_groups_phase_1(self) -> None:
-        """Stop the next service; the forwarder only when the last process of Postfix, which may log, has ended."""
-        if self.stop_groups and self.stop_groups[-1].config.name == _FORWARDER:
+        """Stop the next service; the milter and the forwarder only when the last process of Postfix has ended."""
+        if self.stop_groups and self.stop_groups[-1].config.name in (DKIM, _FORWARDER):
             self._drain = self._drain or Drain(0)
             if self._drain.wait_for(list_children(os.getpid()) - {process.pid for process in self._list_processes()}):
                 return
@@ -248,8 +248,8 @@ def supervise() -> None:
     options.realize(args=["-c", paths.SUPERVISORD_CONF, "--nodaemon"])
     _Service.log_socket = LogSocket()
     _Service.sockets[_FORWARDER] = _Service.log_socket.fileno()
-    if any(group.name == _LOGINS for group in options.process_group_configs):
-        _Service.sockets[_LOGINS] = open_login_socket().detach()
+    for name in {group.name for group in options.process_group_configs} & MAIL_SOCKETS.keys():
+        _Service.sockets[name] = open_mail_socket(name).detach()
     for group in options.process_group_configs:
         group.process_configs = [
             _Service(options, **{name: getattr(config, name) for name in ProcessConfig.req_param_names})
@@ -257,7 +257,7 @@ def supervise() -> None:
         ]
     options.make_logger()
     root = _Root(options)
-    # What is here now stays: the collector need not touch it, and so the pages stay shared with our offshoot.
+    # What is here now stays: the collector need not touch it, and so the pages stay shared with our offshoots.
     gc.freeze()
     with contextlib.suppress(ExitNow):
         root.run()

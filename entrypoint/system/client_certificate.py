@@ -1,4 +1,4 @@
-"""The certificate that the upstream is shown: made once, kept in the state volume, renewed near its end. Disk.
+"""A certificate that a server is shown: made once, kept in the state volume, renewed near its end. Disk.
 
 Uses `files`, since what is kept must be written atomically.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime
 import json
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from entrypoint import paths
@@ -24,6 +24,15 @@ _MARK: Final = "# Made by authrelay: "
 
 
 @dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a certificate is kept: `chain` with its key, `certificate` alone; `setting` gives another."""
+
+    chain: str
+    certificate: str
+    setting: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class ClientCertificate:
     """A certificate of ours: `chain` is PEM of key and certificates, `sha256` the fingerprint that a peer may pin."""
 
@@ -33,38 +42,58 @@ class ClientCertificate:
     not_after: int
     is_renewed: bool = True
     """Whether it is replaced by itself near its end, which one that somebody put there is not."""
+    is_new: bool = field(default=False, compare=False)
+    """Whether it was made just now."""
     warnings: tuple[str, ...] = ()
+
+    @property
+    def sha1(self) -> str:
+        """The fingerprint by which Entra ID lists it, as its thumbprint."""
+        from cryptography import x509
+        from cryptography.hazmat.primitives import hashes
+
+        certificate = x509.load_pem_x509_certificates(self.chain.encode())[0]
+        return certificate.fingerprint(hashes.SHA1()).hex(":").upper()  # noqa: S303 - a name, and no proof
 
 
 def load_or_make_client_certificate(
-    *, subject: str, wanted_subject: str | None, days: int, key_type: str
+    *,
+    subject: str,
+    wanted_subject: str | None,
+    days: int,
+    key_type: str,
+    place: Place | None = None,
+    is_renewed: bool = True,
 ) -> ClientCertificate:
     """Return the kept certificate; make one where there is none, and a new one within 30 days of its end.
 
-    `subject` is for a new certificate; `wanted_subject` is what the user asked for, if anything.
+    `subject` is for a new certificate; `wanted_subject` is what the user asked for, if anything. One that is not
+    renewed is kept beyond its end.
     """
-    kept = _read_kept()
+    place = place or _place_client()
+    kept = _read_kept(place)
     record = _read_record(kept) if kept else None
     if kept and record is None:
         # Somebody put a pair of their own there: it is used, and never replaced.
-        return _describe_foreign(kept)
-    if kept and record and record["not_after"] - time.time() > RENEWED_BEFORE_SECONDS:
+        return _describe_foreign(kept, place)
+    if kept and record and (not is_renewed or record["not_after"] - time.time() > RENEWED_BEFORE_SECONDS):
         return ClientCertificate(
             chain=kept,
             sha256=record["sha256"],
             subject=record["subject"],
             not_after=record["not_after"],
+            is_renewed=is_renewed,
             warnings=_compare(record, wanted_subject=wanted_subject, key_type=key_type),
         )
     made = make_client_certificate(subject=subject, days=days, key_type=key_type, now=time.time())
-    _keep(made.chain)
+    _keep(made.chain, place)
     if record is None:
-        return made
+        return replace(made, is_renewed=is_renewed, is_new=True)
     warning = (
         f"the client certificate was near its end and is replaced: SHA-256 was {record['sha256']}, is {made.sha256}. "
         "If the upstream pins it, give it the new one"
     )
-    return replace(made, warnings=(warning,))
+    return replace(made, is_new=True, warnings=(warning,))
 
 
 def make_client_certificate(*, subject: str, days: int, key_type: str, now: float) -> ClientCertificate:
@@ -113,12 +142,16 @@ def make_client_certificate(*, subject: str, days: int, key_type: str, now: floa
     )
 
 
-def _read_kept() -> str | None:
+def _place_client() -> Place:
+    return Place(chain=paths.CLIENT_CHAIN, certificate=paths.CLIENT_CERTIFICATE, setting="CLIENT_CERT_FILE")
+
+
+def _read_kept(place: Place) -> str | None:
     try:
-        return read_text(paths.CLIENT_CHAIN)
+        return read_text(place.chain)
     except UnicodeDecodeError as error:
         raise BadCertificateError(
-            f"{paths.CLIENT_CHAIN} is not PEM text. Remove it to have one made, or set CLIENT_CERT_FILE."
+            f"{place.chain} is not PEM text. Remove it to have one made, or set {place.setting}."
         ) from error
 
 
@@ -136,13 +169,13 @@ def _read_record(chain: str) -> dict[str, Any] | None:
     return record if is_whole else None
 
 
-def _keep(chain: str) -> None:
+def _keep(chain: str, place: Place) -> None:
     """Put the pair into the state volume, and the certificate alone beside it."""
-    write_file(paths.CLIENT_CHAIN, chain, 0o600, is_durable=True)
-    write_file(paths.CLIENT_CERTIFICATE, chain[chain.index("-----BEGIN CERTIFICATE") :], 0o644)
+    write_file(place.chain, chain, 0o600, is_durable=True)
+    write_file(place.certificate, chain[chain.index("-----BEGIN CERTIFICATE") :], 0o644)
 
 
-def _describe_foreign(chain: str) -> ClientCertificate:
+def _describe_foreign(chain: str, place: Place) -> ClientCertificate:
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
 
@@ -150,7 +183,7 @@ def _describe_foreign(chain: str) -> ClientCertificate:
         certificate = x509.load_pem_x509_certificates(chain.encode())[0]
     except ValueError as error:
         raise BadCertificateError(
-            f"{paths.CLIENT_CHAIN} holds no certificate. Remove it to have one made, or set CLIENT_CERT_FILE."
+            f"{place.chain} holds no certificate. Remove it to have one made, or set {place.setting}."
         ) from error
     return ClientCertificate(
         chain=chain,

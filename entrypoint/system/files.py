@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import grp
 import os
+import pwd
 import stat
 import time
 from typing import Final
@@ -45,8 +46,10 @@ def make_directory(path: str, mode: int, owner: tuple[int, int] = (0, 0)) -> Non
         raise CannotWriteError(_explain(path, error)) from error
 
 
-def write_file(path: str, text: str, mode: int, *, group: str = "", is_durable: bool = False) -> None:
-    """Make a file have exactly this text, mode and group: a reader sees the old one or the new one, never a part.
+def write_file(
+    path: str, text: str, mode: int, *, user: str = "root", group: str = "", is_durable: bool = False
+) -> None:
+    """Make a file have exactly this text, mode and owners: a reader sees the old one or the new one, never a part.
 
     `is_durable`: whether this holds after a loss of power, too; then the text is on the disk before the name is.
     """
@@ -61,6 +64,8 @@ def write_file(path: str, text: str, mode: int, *, group: str = "", is_durable: 
                 file.write(text)
             moment = time.time() - _AGE_SECONDS
             os.utime(descriptor, (moment, moment))
+            if user != "root":  # last: what belongs to another can no longer be set without CAP_FOWNER
+                os.fchown(descriptor, pwd.getpwnam(user).pw_uid, -1)
             if is_durable:
                 os.fsync(descriptor)
         finally:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final, Protocol
 
 from entrypoint import paths
@@ -36,6 +36,8 @@ class File(Protocol):
     def is_table(self) -> bool: ...
     @property
     def text_type(self) -> str: ...
+    @property
+    def user(self) -> str: ...
 
 
 def install(files: Sequence[File]) -> list[str]:
@@ -46,7 +48,7 @@ def install(files: Sequence[File]) -> list[str]:
     make_directory(paths.RUN, 0o755)
     make_directory(paths.POSTFIX_CONFIG_TARGET, 0o755)
     for file in files:
-        write_file(file.path, file.text, file.mode, group=file.group)
+        write_file(file.path, file.text, file.mode, user=file.user, group=file.group)
     sources = [file.path for file in files if file.is_table]
     kept = {file.path for file in files} | {f"{source}.lmdb" for source in sources}
     for directory in (paths.RUN, paths.POSTFIX_CONFIG):
@@ -57,7 +59,7 @@ def install(files: Sequence[File]) -> list[str]:
     complaints = read_standard_error(("postconf",)).splitlines()
     if postmap:
         complaints += finish_command(postmap)
-    complaints += _try_text_tables(files, paths.POSTFIX_CONFIG)
+    complaints += _try_text_tables(files, paths.POSTFIX_CONFIG, paths.POSTFIX_CONFIG)
     _refuse(complaints)
     refuse_shared_queue()
     return repair_queue()
@@ -71,11 +73,13 @@ def install_log_rules(files: Sequence[File]) -> None:
             write_file(file.path, file.text, file.mode)
 
 
-def apply_changes(files: Sequence[File]) -> list[str]:
+def apply_changes(files: Sequence[File], *, noticed: Collection[str] = ()) -> list[str]:
     """Bring a running relay to the plan and return the paths of what changed: nothing changed, nothing is done.
 
     Each file is replaced whole and each table with its source, deliveries under way end as they began (postfix(1)
-    reload), and what waits is tried at once. Raises before anything is replaced when Postfix does not like it.
+    reload), and what waits is tried at once. `noticed`: tables for which Postfix is not reloaded, since each daemon
+    looks whether its tables are still there before it serves again. Raises before anything is replaced when Postfix
+    does not like it.
     """
     changed = [file for file in files if read_text(file.path) != file.text]
     if not changed:
@@ -91,7 +95,7 @@ def apply_changes(files: Sequence[File]) -> list[str]:
 
         with tempfile.TemporaryDirectory() as directory:
             write_configuration([file for file in changed if file.text_type], directory)
-            _refuse(_try_text_tables(changed, directory))
+            _refuse(_try_text_tables(changed, directory, paths.POSTFIX_CONFIG))
     tables = [file for file in changed if file.is_table]
     for file in tables:
         write_file(f"{file.path}.next", file.text, file.mode)
@@ -103,8 +107,9 @@ def apply_changes(files: Sequence[File]) -> list[str]:
             rename_file(f"{file.path}.next.lmdb", f"{file.path}.lmdb")
             rename_file(f"{file.path}.next", file.path)
         else:
-            write_file(file.path, file.text, file.mode, group=file.group)
-    if is_running():  # one that is just being started again reads everything anyway
+            write_file(file.path, file.text, file.mode, user=file.user, group=file.group)
+    is_seen = {file.path for file in changed} <= set(noticed)
+    if not is_seen and is_running():  # one that is just being started again reads everything anyway
         reload_postfix()
     return [file.path for file in changed]
 
@@ -130,17 +135,21 @@ def find_complaints(directory: str) -> list[str]:
 def find_table_complaints(files: Sequence[File], directory: str) -> list[str]:
     """Return what Postfix says of the tables that `write_configuration` has written there."""
     sources = [os.path.join(directory, os.path.basename(file.path)) for file in files if file.is_table]
-    complaints = finish_command(start_command(("postmap", *(f"lmdb:{path}" for path in sources)))) if sources else []
-    return [_name_own_tables(text) for text in (*complaints, *_try_text_tables(files, directory))]
+    command = ("postmap", "-c", directory, *(f"lmdb:{path}" for path in sources))
+    complaints = finish_command(start_command(command)) if sources else []
+    return [_name_own_tables(text) for text in (*complaints, *_try_text_tables(files, directory, directory))]
 
 
-def _try_text_tables(files: Sequence[File], directory: str) -> list[str]:
-    """Return what Postfix says of tables that it reads as text: a bad line would be left out at each lookup."""
+def _try_text_tables(files: Sequence[File], directory: str, configuration: str) -> list[str]:
+    """Return what Postfix says of tables that it reads as text: a bad line would be left out at each lookup.
+
+    `configuration`: where the main.cf is that holds for postmap(1).
+    """
     complaints = []
     for file in files:
         if file.text_type:
             table = f"{file.text_type}:{os.path.join(directory, os.path.basename(file.path))}"
-            complaints += read_standard_error(("postmap", "-q", "x", table)).splitlines()
+            complaints += read_standard_error(("postmap", "-c", configuration, "-q", "x", table)).splitlines()
     return complaints
 
 

@@ -162,10 +162,13 @@ def _read_length(file: BinaryIO) -> int:
     return length
 
 
-def describe_place(mountinfo: str) -> str:
-    """Return what is wrong with where the queue lies, by /proc/self/mountinfo (proc(5)); nothing, on a named volume."""
+def describe_place(mountinfo: str, path: str = paths.QUEUE) -> str:
+    """Return what is wrong with where the queue lies, by /proc/self/mountinfo (proc(5)); nothing, on a named volume.
+
+    `path`: something else that must not be lost.
+    """
     mounts = [fields for line in mountinfo.splitlines() if len(fields := line.split()) > 6]
-    above = [fields for fields in mounts if fields[4] != "/" and f"{paths.QUEUE}/".startswith(f"{fields[4]}/")]
+    above = [fields for fields in mounts if fields[4] != "/" and f"{path}/".startswith(f"{fields[4]}/")]
     if not above:
         return "in the container's own layer"
     # The closest one, and of those the last that was mounted, is the one in sight.

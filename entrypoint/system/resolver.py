@@ -57,9 +57,14 @@ def find_addresses(host: str, timeout_seconds: float, protocols: str = "all") ->
     return tuple(dict.fromkeys(str(answer[4][0]) for answer in look_up(host, None, family, timeout_seconds)))
 
 
+def list_name_servers() -> list[str]:
+    """Return the addresses of those who are asked for names."""
+    return _read_servers() or [_DEFAULT_SERVER]
+
+
 def describe_name_servers() -> str:
     """Return who is asked for names, for a sentence: `name server 192.0.2.53 (/etc/resolv.conf)`."""
-    return f"name server {' or '.join(_read_servers() or [_DEFAULT_SERVER])} ({paths.RESOLV_CONF})"
+    return f"name server {' or '.join(list_name_servers())} ({paths.RESOLV_CONF})"
 
 
 def describe_resolver() -> str:

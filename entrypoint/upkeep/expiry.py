@@ -17,7 +17,7 @@ class Ending:
     """A certificate that is in use; `not_after` in seconds since the epoch."""
 
     role: str
-    """`trusted_ca` or `client`."""
+    """`trusted_ca`, `client` or `oauth2`."""
     what: str
     """Whose it is: `RELAYHOST_CA: the CA`, `CLIENT_CERT: the client certificate`."""
     subject: str

@@ -19,7 +19,7 @@ class InForceCertificate:
     """A certificate in use; times in seconds since the epoch."""
 
     role: str
-    """`trusted_ca` or `client`."""
+    """`trusted_ca`, `client` or `oauth2`."""
     what: str
     subject: str
     sha256: str

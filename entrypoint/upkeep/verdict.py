@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from entrypoint import paths
 from entrypoint.system.files import read_text, write_file
+from entrypoint.upkeep.token_states import TokenState
 
+TOKEN: Final = "token"  # noqa: S105 - the name of a step
+"""The step at which the way ends without an access token."""
 _STAND_INS: Final = frozenset({"RELAYHOST", "FALLBACK_RELAYHOST"})
 
 
@@ -112,11 +115,20 @@ def save_verdict(verdict: Verdict) -> None:
     write_file(paths.VERDICT, json.dumps(asdict(verdict)) + "\n", 0o644)
 
 
-def find_readiness(verdict: Verdict) -> Sequence[tuple[str, bool, str]]:
+def find_readiness(verdict: Verdict, states: Collection[TokenState] = ()) -> Sequence[tuple[str, bool, str]]:
     """Return (name, is it well, detail) for what decides whether mail can be delivered now.
 
-    A message that an upstream has taken since counts more than a probe that failed.
+    A message that an upstream has taken since counts more than a probe that failed. No login is made without an access
+    token, whatever the last probe found.
     """
+    missing = {one.setting: one.describe() for one in states if not one.is_well}
+    verdict = replace(
+        verdict,
+        upstreams=tuple(
+            replace(one, step=TOKEN, words=missing[one.setting]) if one.setting in missing else one
+            for one in verdict.upstreams
+        ),
+    )
     if verdict.at and not verdict.is_well and _find_last_sent() > verdict.at:
         return [("upstream", True, "a message was delivered since the last probe, which failed")]
     if not verdict.at:

@@ -157,15 +157,15 @@ def test_real_server_takes_signed_tokens_and_passwords(house: House, client: Cli
     """Dovecot checks a token of 4 kB that is signed and not ended, by both mechanisms, inside verified TLS."""
     before = len(house.real.messages())
     submit(house, client, name)
-    message = house.real.wait_messages(before + 1)[-1]
-    assert f"app@{name}.test".encode() in message
+    sender = f"app@{name}.test".encode()
+    assert len([one for one in house.real.wait_messages(before + 1) if sender in one]) == 1
     user = "word@tokens.test" if method == "PLAIN" else USER
     assert f"sasl_method={method}, sasl_username={user}" in house.real.logs()
     assert f"Verified TLS connection established to {REAL}" in house.relay.logs()
 
 
 def test_real_server_with_short_lines_takes_a_long_token(house: House) -> None:
-    """Dovecot's submission server answers a long AUTH command with "500 Line too long", and Google does so, too."""
+    """Dovecot's submission server answers a long AUTH command with "500 Line too long"."""
     doctor = house.relay.exec(["authrelay", "doctor", "submission"], check=False)
     assert doctor.status == 0, doctor.text
     assert f"logged in as <{USER}> by XOAUTH2" in doctor.text

@@ -116,6 +116,7 @@ class Container:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self._pid, self._pid_since, self._search_path = 0, 0.0, ""
 
     def exec(
         self,
@@ -138,6 +139,51 @@ class Container:
         return run_docker(
             ["exec", *options, self.name, *command], stdin=stdin, check=check, timeout_seconds=timeout_seconds
         )
+
+    def look(
+        self, command: Sequence[str], *, stdin: bytes = b"", check: bool = True, timeout_seconds: float = 120
+    ) -> Result:
+        """Run a command that only looks, or talks to others, without the engine where this process may enter itself.
+
+        An exec takes a tenth of a second of a processor, nsenter(1) a fiftieth of that. The command is root's, with all
+        rights, and outside the container's limits.
+        """
+        pid = self._find_enterable()
+        if not pid:
+            return self.exec(command, stdin=stdin, check=check, timeout_seconds=timeout_seconds)
+        done = subprocess.run(
+            ["nsenter", f"--target={pid}", "--mount", "--uts", "--ipc", "--net", "--pid", "--", *command],
+            input=stdin,
+            capture_output=True,
+            timeout=timeout_seconds,
+            check=False,
+            env={"PATH": self._search_path},
+        )
+        if check and done.returncode != 0:
+            said = (done.stderr + done.stdout).decode("utf-8", "replace").strip()
+            raise EngineError(f"in {self.name}: {' '.join(command)}: status {done.returncode}: {said}")
+        return Result(status=done.returncode, stdout=done.stdout, stderr=done.stderr)
+
+    def _find_enterable(self) -> int:
+        """Return its first process, if it runs on this machine, with its users as ours, and this is root; else 0."""
+        if os.geteuid() != 0 or shutil.which("nsenter") is None:
+            return 0
+        with contextlib.suppress(OSError):
+            if self._pid and os.stat(f"/proc/{self._pid}").st_ctime == self._pid_since:
+                return self._pid
+        pid = int(self.inspect()["State"]["Pid"])
+        try:
+            environ = pathlib.Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+            is_mapped = os.readlink(f"/proc/{pid}/ns/user") != os.readlink("/proc/self/ns/user")
+            since = os.stat(f"/proc/{pid}").st_ctime
+        except OSError:
+            return 0
+        if not pid or is_mapped:
+            return 0
+        paths = (one.removeprefix(b"PATH=").decode() for one in environ if one.startswith(b"PATH="))
+        self._search_path = next(paths, "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        self._pid, self._pid_since = pid, since
+        return pid
 
     def start(self) -> None:
         """Start it (again)."""

@@ -24,7 +24,7 @@ host, port, prefix, sessions, pause = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 is_mixed = sys.argv[6] == "mixed"
 over = threading.Event()
 signal.signal(signal.SIGTERM, lambda *_: over.set())
-body = b"Subject: load\r\n\r\n" + b"x" * 60 + b"\r\n"
+body = b"From: a@example.test\r\nSubject: load\r\n\r\n" + b"x" * 60 + b"\r\n"
 def write_mixed(number):
     size = 5_000_000 if number % 500 == 499 else 200_000 if number % 50 == 49 else random.choice((0, 60, 800, 8000))
     words = ("x", "y.", ".", "", "ü€", "a longer line " * 8)
@@ -147,7 +147,9 @@ def is_empty_or_late(relay: Relay, at: float) -> bool:
 
 def count_queue(relay: Relay) -> int:
     """How many whole messages the queue has; cheap, also with thousands. What a kill left half written is none."""
-    return int(relay.exec(["sh", "-c", f"cd /var/spool/postfix && find {_QUEUES} -type f -perm -u+x | wc -l"]).text)
+    return int(
+        relay.container.look(["sh", "-c", f"cd /var/spool/postfix && find {_QUEUES} -type f -perm -u+x | wc -l"]).text
+    )
 
 
 def list_recipients(name: str) -> list[tuple[str, str]]:

@@ -134,9 +134,18 @@ default_destination_concurrency_limit = 4
 smtp_destination_rate_delay = 1s
 smtp_destination_recipient_limit = 20
 message_size_limit = 26214400
-header_checks = regexp:/etc/postfix/header_checks
+header_checks = regexp:/etc/postfix/header_checks, pcre:/etc/postfix/others
+sender_canonical_maps = hash:/etc/postfix/canonical
+alias_maps = hash:/etc/postfix/aliases
+masquerade_domains = inside.test
+smtp_header_checks = regexp:/etc/postfix/header_checks
 """,
             "sasl_passwd": _SASL,
+            "header_checks": "# what nobody outside should see\n/^X-Internal:/ IGNORE\n",
+            "canonical": "root@host.test relay@example.test\n@old.test @example.test\nwww relay@example.test\n",
+            "aliases": (
+                "postmaster: root\nroot: ann@example.test, /var/mail/root\nnews: |/usr/bin/news\nnobody: nobody\n"
+            ),
         },
         settings={
             **_PLAIN,
@@ -145,8 +154,16 @@ header_checks = regexp:/etc/postfix/header_checks
             "RELAYHOST_RATE_DELAY": "1s",
             "RELAYHOST_RECIPIENT_LIMIT": "20",
             "MESSAGE_SIZE_LIMIT": "26214400",
+            "HEADER_CHECKS_TABLE": "# what nobody outside should see\n/^X-Internal:/ IGNORE",
+            "SENDER_REWRITE_TABLE": "root@host.test relay@example.test\n@old.test @example.test",
+            "ALIAS_TABLE": "postmaster: root\nroot: ann@example.test",
+            "MASQUERADE_DOMAINS": "inside.test",
         },
-        remarks=("NO EQUIVALENT YET: header_checks = regexp:/etc/postfix/header_checks",),
+        remarks=(
+            "NOT READ: header_checks has pcre:/etc/postfix/others: HEADER_CHECKS_TABLE has regexp:",
+            "NOT TAKEN: sender_canonical_maps has 'www relay@example.test'",
+            "NO EQUIVALENT: smtp_header_checks = regexp:/etc/postfix/header_checks",
+        ),
     ),
     "sender-dependent": Old(
         files={
@@ -248,10 +265,12 @@ TZ=UTC
             "MASQUERADE_DOMAINS": "example.test",
             "LOG_ADDRESSES": "hash",
             "TZ": "UTC",
+            "DKIM_DOMAINS": "example.test example.org",
+            "DKIM_SELECTOR": "mail",
         },
         remarks=(
             "MASQUERADE_DOMAINS",
-            "NO EQUIVALENT YET: DKIM_AUTOGENERATE: nothing is signed",
+            "CHANGED: a new key is made for each, and its record is in the log",
             "boky/postfix takes mail for allowed sender domains alone",
         ),
     ),
@@ -290,7 +309,7 @@ OPENDKIM_DOMAINS=example.test
         },
         source="relay.env",
         settings={**_PLAIN, "MYHOSTNAME": "relay.example.test"},
-        remarks=("mwader/postfix-relay relays for everybody", "NO EQUIVALENT YET: OPENDKIM_DOMAINS"),
+        remarks=("mwader/postfix-relay relays for everybody", "NO EQUIVALENT: OPENDKIM_DOMAINS"),
     ),
     "baptiste": Old(
         files={
@@ -307,7 +326,7 @@ OVERWRITE_FROM="Shop" <shop@example.test>
         },
         source="postfix.env",
         settings={**_PLAIN, "MYHOSTNAME": "relay.example.test", "MESSAGE_SIZE_LIMIT": "20480000"},
-        remarks=("NO EQUIVALENT YET: OVERWRITE_FROM", "juanluisbaptiste/postfix does not verify TLS"),
+        remarks=("NO EQUIVALENT: OVERWRITE_FROM", "juanluisbaptiste/postfix does not verify TLS"),
     ),
     "docker-mailserver": Old(
         files={

@@ -9,8 +9,10 @@ from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import pkcs7
+
+from entrypoint.config.dkim_key import make_dkim_key
 
 _PEM: Final = serialization.Encoding.PEM
 _PKCS8: Final = serialization.PrivateFormat.PKCS8
@@ -62,3 +64,11 @@ CA: Final = _ca.public_bytes(_PEM).decode()
 CA_DER: Final = _ca.public_bytes(serialization.Encoding.DER)
 SECOND_CA: Final = _second_ca.public_bytes(_PEM).decode()
 CA_PKCS7: Final = pkcs7.serialize_certificates([_ca, _second_ca], serialization.Encoding.DER)
+DKIM_KEY: Final = make_dkim_key("ed25519").pem.reveal()
+RSA_KEY: Final = make_dkim_key("rsa").pem.reveal()
+"""Of 2048 bits."""
+SMALL_RSA_KEY: Final = (
+    rsa.generate_private_key(public_exponent=65537, key_size=1024)  # noqa: S505
+    .private_bytes(_PEM, _PKCS8, serialization.NoEncryption())
+    .decode()
+)

@@ -17,10 +17,17 @@ from typing import Final
 import pytest
 
 from entrypoint.config.certificates import parse_authorities
+from entrypoint.config.dkim_key import DkimKey, SigningKey
 from entrypoint.config.secret import Secret
 from entrypoint.plan.files import Facts, Plan
 from tests.unit.material import KEY, LEAF
 from tests.unit.reading import FACTS, plan_for
+
+
+def _make_signing(domain: str, selector: str) -> SigningKey:
+    key = DkimKey(algorithm="rsa", bits=2048, pem=Secret(f"(the key of {selector})\n"), public="")
+    return SigningKey(domain=domain, selector=selector, key=key)
+
 
 GOLDEN: Final = pathlib.Path(__file__).with_name("golden")
 CA: Final = pathlib.Path(__file__).with_name("golden-ca.pem").read_text(encoding="utf-8")
@@ -38,6 +45,10 @@ rate_delay = "2s"
 senders = ["@news.example.com"]
 domains = ["bulk.example", ".bulk.example"]
 """
+DKIM_KEYS: Final = {
+    "example.com": (_make_signing("example.com", "authrelay"), _make_signing("example.com", "authrelay-ed25519")),
+    ".example.org": (_make_signing("example.org", "2027"),),
+}
 WITHOUT_CHAIN: Final = Facts(host_name="relay")
 _LEFT_OUT: Final = ("client-chain.pem", "server-chain.pem")
 """Keys, which are made for each run."""
@@ -61,6 +72,15 @@ CASES: Final[Mapping[str, tuple[Mapping[str, str], Facts]]] = {
     "ca-url": (
         {"RELAYHOST": "smtp.example.com:587", "RELAYHOST_CA_URL": "https://ca.example.com/ca.pem", **LOGIN},
         dataclasses.replace(FACTS, fetched_authorities=parse_authorities(CA.encode())),
+    ),
+    "oauth2": (
+        {
+            "PROVIDER": "microsoft365:contoso.com",
+            "RELAYHOST_USERNAME": "relay@contoso.com",
+            "OAUTH2_CLIENT_ID": "11111111-2222-3333-4444-555555555555",
+            "OAUTH2_CLIENT_SECRET": "secret~4",
+        },
+        FACTS,
     ),
     "dane-only": ({"RELAYHOST": "smtp.example.com", "RELAYHOST_TLS": "dane-only", **LOGIN}, FACTS),
     "policy-table": (
@@ -134,6 +154,10 @@ CASES: Final[Mapping[str, tuple[Mapping[str, str], Facts]]] = {
             "POSTFIX_slow_transport_rate_delay": "2s",
         },
         FACTS,
+    ),
+    "dkim": (
+        {"RELAYHOST": "smtp.example.com:587", "DKIM_DOMAINS": "example.com .example.org:2027"},
+        dataclasses.replace(FACTS, dkim_keys=DKIM_KEYS),
     ),
     "syslog": (
         {
@@ -310,7 +334,7 @@ def test_every_table_and_file_that_main_cf_names_is_planned(name: str) -> None:
     planned = {file.path for file in plan.files}
     main_cf = next(file.text for file in plan.files if file.path.endswith("/main.cf"))
     words = {
-        word.rpartition(":")[2].strip(",")
+        word.rpartition(":")[2].strip(",{}")
         for line in main_cf.splitlines()
         if not line.startswith("#")
         for word in line.split()
@@ -324,7 +348,7 @@ def test_passwords_stand_in_their_table_only_which_root_alone_reads(name: str) -
     environ, facts = CASES[name]
     secrets = ["secret3", 'pa:ss "w"', *(value for key, value in environ.items() if key.endswith("_PASSWORD"))]
     for file in plan_for(environ, facts).files:
-        is_secret = file.path.endswith(("sasl_passwd", "client-chain.pem", "server-chain.pem"))
+        is_secret = file.path.endswith(("sasl_passwd", "client-chain.pem", "server-chain.pem", "dkim-signers.json"))
         is_of_the_service = file.path.endswith("/logins")
         assert file.mode == (0o600 if is_secret else 0o640 if is_of_the_service else 0o644)
         assert file.group == ("logins" if is_of_the_service else "")

@@ -79,7 +79,12 @@ def test_records_are_read_as_postmap_reads_them() -> None:
         ),
         ({"relayhost": "[a]:25", "milter_default_action": "x"}, "NOT TAKEN: milter_default_action = x: tempfail is"),
         ({"relayhost": "[a]:25", "content_filter": "scan:[a]:1"}, "POSTFIX_content_filter=scan:[a]:1"),
-        ({"relayhost": "[a]:25", "smtp_generic_maps": "hash:/x"}, "NO EQUIVALENT YET: smtp_generic_maps = hash:/x"),
+        ({"relayhost": "[a]:25", "smtp_generic_maps": "hash:/x"}, "NOT READ: smtp_generic_maps has hash:/x, which is"),
+        (
+            {"relayhost": "[a]:25", "header_checks": "regexp:/x"},
+            "NOT READ: header_checks has regexp:/x: it is not here",
+        ),
+        ({"relayhost": "[a]:25", "recipient_canonical_maps": "hash:/x"}, "NO EQUIVALENT: recipient_canonical_maps"),
         ({"relayhost": "[a]:25", "mynetworks": "hash:/x"}, "NOT TAKEN: mynetworks = hash:/x names a table"),
         ({"relayhost": "[a]:25", "mynetworks": "10.2.0.0/16"}, "MYNETWORKS=127.0.0.0/8 [::1]/128 10.2.0.0/16"),
         ({"relayhost": "[a]:25", "inet_interfaces": "192.0.2.1"}, "NOT TAKEN: inet_interfaces = 192.0.2.1"),
@@ -89,6 +94,25 @@ def test_records_are_read_as_postmap_reads_them() -> None:
 def test_what_is_not_the_same_is_said(parameters: dict[str, str], remark: str) -> None:
     """A silent difference is found by the mail that does not come."""
     assert remark in " ".join(migrate(parameters).render().replace("\n# ", " ").split())
+
+
+def test_access_tokens_of_an_image_are_fetched_here() -> None:
+    """boky/postfix's own names for the same grant; its password was none."""
+    variables = {
+        "ALLOWED_SENDER_DOMAINS": "example.test",
+        "RELAYHOST": "[smtp.gmail.com]:587",
+        "RELAYHOST_USERNAME": "a@example.test",
+        "RELAYHOST_PASSWORD": "secret",
+        "XOAUTH2_CLIENT_ID": "application",
+        "XOAUTH2_SECRET": "hidden-1",
+        "XOAUTH2_INITIAL_REFRESH_TOKEN": "hidden-2",
+        "XOAUTH2_TOKEN_ENDPOINT": "https://oauth2.googleapis.com/token",
+    }
+    draft = convert_variables(variables, find_image(variables), "x", lambda _: None, lambda path: path)
+    settings, _ = read(draft.values)
+    assert [upstream.auth for upstream, _ in settings.token_upstreams] == ["xoauth2"]
+    assert settings.relayhost_password is None
+    assert "hidden" not in draft.render()
 
 
 def test_lines_of_master_cf_are_taken_from_an_image_that_has_them() -> None:

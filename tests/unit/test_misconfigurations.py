@@ -15,12 +15,17 @@ import pytest
 
 from entrypoint.config.settings import DECLARATIONS
 from entrypoint.errors import ConfigurationError, escape_odd
-from tests.unit.material import CA, ENCRYPTED_KEY, KEY, LEAF, OTHER_KEY, make_zip
+from tests.unit.material import CA, DKIM_KEY, ENCRYPTED_KEY, KEY, LEAF, OTHER_KEY, RSA_KEY, SMALL_RSA_KEY, make_zip
 from tests.unit.reading import read
 
 SECRET: Final = "Zq9-secret-text"
 BASE: Final = {"RELAYHOST": "smtp.example.com"}
 SERVER: Final = {"SMTPD_TLS_CERT": LEAF, "SMTPD_TLS_KEY": KEY}
+OAUTH2: Final = {
+    "RELAYHOST_USERNAME": "user@example.com",
+    "OAUTH2_TOKEN_URL": "https://login.example.com/token",
+    "OAUTH2_CLIENT_ID": "application",
+}
 LOGIN: Final = {"RELAYHOST_USERNAME": "user@example.com", "RELAYHOST_PASSWORD": SECRET}
 
 
@@ -120,6 +125,239 @@ CASES: Final = (
         (
             "DNSBL_SITES: it is asked about who sends to lists, and there are no LIST_DOMAINS. Set "
             "LIST_DOMAINS=lists.example.com and what it needs, or remove it.",
+        ),
+    ),
+    Case(
+        "oauth2_without_everything_else",
+        {"OAUTH2_CLIENT_ID": "application"},
+        (
+            "OAUTH2_TOKEN_URL: it is not known where access tokens come from. Set OAUTH2_TOKEN_URL="
+            "https://login.example.com/oauth2/token, or a PROVIDER that has one: gmail, microsoft365:<tenant>.",
+            "RELAYHOST_USERNAME: it is not set, and OAuth 2.0 gives access to a mailbox. Set "
+            "RELAYHOST_USERNAME=relay@example.com, the mailbox that mail is sent as.",
+        ),
+    ),
+    Case(
+        "oauth2_beside_a_password",
+        {**LOGIN, "OAUTH2_TOKEN_URL": "https://login.example.com/", "OAUTH2_CLIENT_ID": "application"},
+        (
+            "RELAYHOST_PASSWORD: there is OAUTH2_TOKEN_URL as well, and an access token takes the place of a password. "
+            "Remove RELAYHOST_PASSWORD, or what begins with OAUTH2_.",
+        ),
+    ),
+    Case(
+        "oauth2_never_used",
+        {**OAUTH2, "RELAYHOST_AUTH": "password"},
+        ("RELAYHOST_AUTH=password: it never uses OAUTH2_TOKEN_URL. Remove it: with OAUTH2_ settings it is xoauth2.",),
+    ),
+    Case(
+        "oauth2_of_google_without_a_person",
+        {"PROVIDER": "gmail", "RELAYHOST": "", "RELAYHOST_USERNAME": "u@example.com", "OAUTH2_CLIENT_ID": "a"},
+        (
+            "OAUTH2_GRANT: Google gives no access to a mailbox to an application of its own. Set "
+            "OAUTH2_SERVICE_ACCOUNT (Workspace), or get a OAUTH2_REFRESH_TOKEN: authrelay oauth2 login --provider "
+            "gmail.",
+        ),
+    ),
+    Case(
+        "oauth2_without_a_tenant",
+        {**OAUTH2, "OAUTH2_TOKEN_URL": "https://login.microsoftonline.com/common/oauth2/v2.0/token"},
+        (
+            "OAUTH2_TOKEN_URL: an application of its own belongs to one tenant, and this URL names none. Set "
+            "OAUTH2_TOKEN_URL=https://login.microsoftonline.com/contoso.com/oauth2/v2.0/token.",
+        ),
+    ),
+    Case(
+        "oauth2_tenant_left_as_in_the_page",
+        {**OAUTH2, "OAUTH2_TOKEN_URL": "https://login.microsoftonline.com/{tenant}/oauth2/v2.0/token"},
+        (
+            "OAUTH2_TOKEN_URL=https://login.microsoftonline.com/{tenant}/oauth2/v2.0/token: '{tenant}' stands for the "
+            "tenant. Write its id or domain there: "
+            "OAUTH2_TOKEN_URL=https://login.microsoftonline.com/contoso.com/oauth2/v2.0/token.",
+        ),
+    ),
+    Case(
+        "oauth2_over_http",
+        {**OAUTH2, "OAUTH2_TOKEN_URL": "http://login.example.com/token"},
+        (
+            "OAUTH2_TOKEN_URL=http://login.example.com/token: whoever is on the way could read the secrets that "
+            "http:// sends. Write OAUTH2_TOKEN_URL=https://login.example.com/oauth2/token.",
+        ),
+    ),
+    Case(
+        "oauth2_grant_without_its_token",
+        {**OAUTH2, "OAUTH2_GRANT": "refresh_token"},
+        (
+            "OAUTH2_REFRESH_TOKEN: the grant refresh_token needs it. Set OAUTH2_REFRESH_TOKEN: docs/oauth2.md says "
+            "where it comes from.",
+        ),
+    ),
+    Case(
+        "oauth2_grant_that_never_uses_a_token",
+        {**OAUTH2, "OAUTH2_GRANT": "client_credentials", "OAUTH2_REFRESH_TOKEN": SECRET},
+        ("OAUTH2_REFRESH_TOKEN: the grant client_credentials never uses it. Remove it, or OAUTH2_GRANT.",),
+    ),
+    Case(
+        "oauth2_secret_and_certificate",
+        {**OAUTH2, "OAUTH2_CLIENT_SECRET": SECRET, "OAUTH2_CLIENT_CERT": LEAF, "OAUTH2_CLIENT_KEY": OTHER_KEY},
+        (
+            "OAUTH2_CLIENT_KEY: it is not the key of OAUTH2_CLIENT_CERT. Give the pair that belongs together.",
+            "OAUTH2_CLIENT_SECRET: there is a OAUTH2_CLIENT_KEY as well. Give the secret or the certificate.",
+        ),
+    ),
+    Case(
+        "oauth2_service_account_of_another_kind",
+        {"RELAYHOST_USERNAME": "u@example.com", "OAUTH2_SERVICE_ACCOUNT": '{"type": "authorized_user"}'},
+        (
+            "OAUTH2_SERVICE_ACCOUNT: it is not the key of a service account. Give the file that Google Cloud's console "
+            "made: IAM, Service accounts, Keys, Add key, JSON.",
+        ),
+    ),
+    Case(
+        "oauth2_scope_quoted",
+        {**OAUTH2, "OAUTH2_SCOPE": '"mail"'},
+        (
+            'OAUTH2_SCOPE="mail": it has a character that no scope has (RFC 6749 section 3.3). Write '
+            "OAUTH2_SCOPE=https://mail.google.com/.",
+        ),
+    ),
+    Case(
+        "oauth2_ca_not_pem",
+        {**OAUTH2, "OAUTH2_CA": "mine"},
+        (
+            "OAUTH2_CA=mine: it is neither the word system nor PEM text. Write system, or give the path of a CA file "
+            "in OAUTH2_CA_FILE.",
+        ),
+    ),
+    Case(
+        "oauth2_name_misspelt",
+        {"OAUTH2_CLIENTID": "a"},
+        (
+            "OAUTH2_CLIENTID: there is no such setting. Did you mean OAUTH2_CLIENT_ID? If it belongs to another "
+            "program, set UNKNOWN_SETTINGS=warn.",
+        ),
+    ),
+    Case(
+        "oauth2_of_an_upstream_beside_its_password",
+        {
+            "UPSTREAMS": '[bulk]\nnexthop = "a.example"\nusername = "u"\npassword = "p"\n'
+            'oauth2_token_url = "https://login.example.com/"\noauth2_client_id = "a"'
+        },
+        ("UPSTREAMS: [bulk] there is a password, and OAuth 2.0 needs none. Remove password, or the oauth2_ keys.",),
+    ),
+    Case(
+        "oauth2_of_an_upstream_without_its_endpoint",
+        {"UPSTREAMS": '[bulk]\nnexthop = "a.example"\nusername = "u"\noauth2_client_id = "a"'},
+        (
+            "UPSTREAMS: [bulk] oauth2_token_url: it is not known where access tokens come from. Set "
+            "oauth2_token_url=https://login.example.com/oauth2/token, or a PROVIDER that has one: gmail, "
+            "microsoft365:<tenant>.",
+        ),
+    ),
+    Case(
+        "provider_with_a_tenant_that_is_none",
+        {"PROVIDER": "microsoft365:a b"},
+        (
+            "PROVIDER=microsoft365:a b: 'a b' is neither the id of a tenant nor one of its domains. Write "
+            "PROVIDER=microsoft365:contoso.com.",
+        ),
+    ),
+    Case(
+        "dkim_key_small",
+        {"DKIM_DOMAINS": "example.com", "DKIM_KEY": SMALL_RSA_KEY},
+        (
+            (
+                "DKIM_KEY: the RSA key has 1024 bits, fewer than 2048 (RFC 8301). Make one with 'openssl genrsa -out "
+                "dkim.pem 2048', or leave DKIM_KEY out to have one made."
+            ),
+        ),
+    ),
+    Case(
+        "dkim_key_of_a_certificate",
+        {"DKIM_DOMAINS": "example.com", "DKIM_KEY_FILE": "dkim.pem"},
+        (
+            (
+                "DKIM_KEY_FILE: DKIM has no keys of this kind, only RSA and Ed25519. Make one with 'openssl genrsa "
+                "-out dkim.pem 2048', or leave DKIM_KEY out to have one made."
+            ),
+        ),
+        {"dkim.pem": KEY.encode()},
+    ),
+    Case(
+        "dkim_key_twice",
+        {"DKIM_DOMAINS": "example.com", "DKIM_KEY": DKIM_KEY + DKIM_KEY},
+        (
+            (
+                "DKIM_KEY: it holds two keys of the same kind. Give one RSA key, one Ed25519 key, or one of each; "
+                "docs/dkim.md shows how to change to a new one."
+            ),
+        ),
+    ),
+    Case(
+        "dkim_key_no_key",
+        {"DKIM_DOMAINS": "example.com", "DKIM_KEY": SECRET},
+        (("DKIM_KEY: it is not a private key in PEM. Give the file that begins with -----BEGIN PRIVATE KEY-----."),),
+    ),
+    Case(
+        "dkim_without_domains",
+        {"DKIM_KEY": DKIM_KEY, "DKIM_SELECTOR": "2027", "DKIM_KEY_TYPE": "rsa"},
+        (
+            (
+                "DKIM_KEY: nothing is signed, for there is no DKIM_DOMAINS. Set DKIM_DOMAINS=example.com as well, or "
+                "remove it."
+            ),
+            (
+                "DKIM_KEY_TYPE=rsa: nothing is signed, for there is no DKIM_DOMAINS. Set DKIM_DOMAINS=example.com as "
+                "well, or remove it."
+            ),
+            (
+                "DKIM_SELECTOR=2027: nothing is signed, for there is no DKIM_DOMAINS. Set DKIM_DOMAINS=example.com as "
+                "well, or remove it."
+            ),
+        ),
+    ),
+    Case(
+        "dkim_key_type_beside_key",
+        {"DKIM_DOMAINS": "example.com", "DKIM_KEY": RSA_KEY, "DKIM_KEY_TYPE": "both"},
+        (
+            (
+                "DKIM_KEY_TYPE=both: DKIM_KEY is there already; this is for keys that are made here. Remove one of "
+                "the two."
+            ),
+        ),
+    ),
+    Case(
+        "dkim_domains_twice",
+        {"DKIM_DOMAINS": "example.com, Example.com:s2"},
+        ("DKIM_DOMAINS=example.com, Example.com:s2: 'example.com' is there twice. Keep one of them.",),
+    ),
+    Case(
+        "dkim_domains_address",
+        {"DKIM_DOMAINS": "user@example.com"},
+        (("DKIM_DOMAINS=user@example.com: 'user@example.com' is an address. Write the domain alone: example.com."),),
+    ),
+    Case(
+        "dkim_selector_path",
+        {"DKIM_DOMAINS": "example.com:../x", "DKIM_SELECTOR": "a_b"},
+        (
+            (
+                "DKIM_DOMAINS=example.com:../x: '../x' is not a selector: letters, digits, hyphens, and dots between "
+                "them. Write a name such as authrelay or 2027-01."
+            ),
+            (
+                "DKIM_SELECTOR=a_b: 'a_b' is not a selector: letters, digits, hyphens, and dots between them. Write a "
+                "name such as authrelay or 2027-01."
+            ),
+        ),
+    ),
+    Case(
+        "dkim_beside_milters_of_ones_own",
+        {"DKIM_DOMAINS": "example.com", "POSTFIX_smtpd_milters": "inet:filter:8891"},
+        (
+            (
+                "POSTFIX_smtpd_milters=inet:filter:8891: it takes the place of the milter that signs, and mail of "
+                "DKIM_DOMAINS would leave unsigned. Give the others in SMTPD_MILTERS, or remove one of the two."
+            ),
         ),
     ),
     Case(
@@ -623,7 +861,9 @@ CASES: Final = (
             (
                 "UPSTREAMS: [bulk] login: there is no such key. Write nexthop, username, password, auth, tls, "
                 "cleartext_auth, ca, fingerprint, client_cert, client_key, mechanisms, concurrency, rate_delay, "
-                "recipient_limit, senders or domains."
+                "recipient_limit, senders, domains, oauth2_token_url, oauth2_client_id, oauth2_client_secret, "
+                "oauth2_refresh_token, oauth2_scope, oauth2_grant, oauth2_service_account, oauth2_client_cert, "
+                "oauth2_client_key or oauth2_ca."
             ),
         ),
     ),
@@ -2298,26 +2538,6 @@ CASES: Final = (
             (
                 "RELAYHOST_\\x1bX: there is no such setting. Did you mean RELAYHOST_MX? If it belongs to another "
                 "program, set UNKNOWN_SETTINGS=warn."
-            ),
-        ),
-    ),
-    Case(
-        "name_coming",
-        {"SMTPD_USERS_TABLE": "none"},
-        (
-            (
-                "SMTPD_USERS_TABLE: this version of authrelay does not have that setting yet. Remove it, or use a "
-                "version that has it."
-            ),
-        ),
-    ),
-    Case(
-        "name_coming_file",
-        {"OAUTH2_CLIENT_SECRET_FILE": "/run/secrets/oauth"},
-        (
-            (
-                "OAUTH2_CLIENT_SECRET_FILE: this version of authrelay does not have that setting yet. Remove it, "
-                "or use a version that has it."
             ),
         ),
     ),

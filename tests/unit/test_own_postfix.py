@@ -15,7 +15,8 @@ from entrypoint.config.master import OURS, fold_name, parse_entry
 from entrypoint.config.settings import Settings
 from entrypoint.errors import ConfigurationError
 from entrypoint.plan.capacity import choose_capacity
-from entrypoint.plan.compute import compute_plan, find_probe_targets
+from entrypoint.plan.compute import compute_plan
+from entrypoint.plan.listeners import find_probe_targets
 from entrypoint.services.drain import close_services
 from tests.unit.reading import FACTS, PARAMETERS, TEMPLATES, find_text, plan_for, read, read_main_cf
 
@@ -372,9 +373,9 @@ def test_stop_closes_listeners_that_have_restrictions_of_their_own() -> None:
 
 def test_milters_are_rendered_in_their_order_and_health_checks_are_not_shown_to_them() -> None:
     """A filter that hangs must not have the relay restarted by its own health check."""
-    plan = plan_for({**BASE, "SMTPD_MILTERS": "inet:rspamd:11332 unix:/run/m inet:[::1]:8891"})
+    plan = plan_for({**BASE, "SMTPD_MILTERS": "inet:rspamd:11332, unix:/run/m, inet:[::1]:8891"})
     parameters = read_main_cf(plan)
-    assert parameters["smtpd_milters"] == "inet:rspamd:11332 unix:/run/m inet:[::1]:8891"
+    assert parameters["smtpd_milters"] == "inet:rspamd:11332, unix:/run/m, inet:[::1]:8891"
     assert parameters["milter_default_action"] == "tempfail"
     assert parameters["smtpd_milter_maps"] == "inline:{ { 127.0.0.25 = DISABLE } }"
     own = read_main_cf(plan_for({**BASE, "POSTFIX_smtpd_milters": "inet:rspamd:11332"}))

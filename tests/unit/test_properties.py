@@ -7,6 +7,7 @@ Postfix parameter. Examples are few and the same on every run, so that the whole
 from __future__ import annotations
 
 import ipaddress
+import json
 import re
 from collections.abc import Mapping
 from typing import Final
@@ -21,7 +22,7 @@ from entrypoint.config.settings import DECLARATIONS
 from entrypoint.errors import ConfigurationError, StartupError
 from entrypoint.plan.files import Plan
 from entrypoint.plan.networks import choose_excluded_gateways, render_networks
-from tests.unit.material import CA, KEY, LEAF
+from tests.unit.material import CA, DKIM_KEY, KEY, LEAF
 from tests.unit.reading import FACTS, find_text, plan_for, read, read_main_cf
 
 BASE: Final = {"RELAYHOST": "[smtp.example.com]:587"}
@@ -30,6 +31,31 @@ CLIENT_TLS: Final = (
     "smtpd_tls_security_level smtpd_tls_chain_files smtpd_tls_mandatory_protocols smtpd_tls_protocols "
     "smtpd_tls_mandatory_ciphers"
 )
+
+ACCOUNT: Final = json.dumps(
+    {
+        "type": "service_account",
+        "client_email": "robot@project.example",
+        "private_key": KEY,
+        "token_uri": "https://login.example.com/token",
+    }
+)
+_LOGIN: Final = (
+    "smtp_sasl_auth_enable smtp_sasl_password_maps smtp_sasl_security_options smtp_sasl_tls_security_options "
+    "smtp_sasl_mechanism_filter"
+)
+_OAUTH2: Final = {
+    "RELAYHOST_USERNAME": "user@example.com",
+    "OAUTH2_TOKEN_URL": "https://login.example.com/token",
+    "OAUTH2_CLIENT_ID": "application",
+    "OAUTH2_CLIENT_SECRET": "secret~3",
+}
+
+
+def _without(name: str) -> dict[str, str]:
+    """Return the settings of OAuth 2.0 but one."""
+    return {key: value for key, value in _OAUTH2.items() if key != name}
+
 
 # Setting -> a value that is accepted beside BASE (and NEEDED), to be damaged; the parameters that it may change.
 VALID: Final[Mapping[str, tuple[str, frozenset[str]]]] = {
@@ -76,6 +102,16 @@ VALID: Final[Mapping[str, tuple[str, frozenset[str]]]] = {
         ),
         ("SENDER_RELAY_TABLE", "@a.example [a.example]:587 user password", "sender_dependent_default_transport_maps"),
         ("TRANSPORT_TABLE", "a.example error 5.1.2 no such domain\nb.example [b.example]:25", "transport_maps"),
+        ("OAUTH2_TOKEN_URL", "https://login.example.com/tenant/token", _LOGIN),
+        ("OAUTH2_GRANT", "refresh_token", _LOGIN),
+        ("OAUTH2_CLIENT_ID", "11111111-2222", _LOGIN),
+        ("OAUTH2_CLIENT_SECRET", "secret~3", _LOGIN),
+        ("OAUTH2_REFRESH_TOKEN", "1//0abc", _LOGIN),
+        ("OAUTH2_SCOPE", "https://mail.example.com/.default offline_access", _LOGIN),
+        ("OAUTH2_SERVICE_ACCOUNT", ACCOUNT, _LOGIN),
+        ("OAUTH2_CLIENT_CERT", LEAF, _LOGIN),
+        ("OAUTH2_CLIENT_KEY", KEY, _LOGIN),
+        ("OAUTH2_CA", CA, _LOGIN),
         ("CLIENT_CERT", LEAF, ""),
         ("CLIENT_KEY", KEY, ""),
         ("CLIENT_CERT_SUBJECT", "CN=relay,O=Example", ""),
@@ -146,6 +182,15 @@ VALID: Final[Mapping[str, tuple[str, frozenset[str]]]] = {
         ),
         ("HEADER_CHECKS_TABLE", "if /^Subject:/\n/x$/i REJECT no\nendif\n!/^[a-z]/ REPLACE X: $1", "header_checks"),
         ("HIDE_RECEIVED", "yes", "header_checks mime_header_checks nested_header_checks"),
+        (
+            "DKIM_DOMAINS",
+            "example.com:s1, .example.org",
+            "smtpd_milters non_smtpd_milters internal_mail_filter_classes disable_mime_output_conversion "
+            "milter_default_action smtpd_milter_maps",
+        ),
+        ("DKIM_SELECTOR", "2027-01.a", ""),
+        ("DKIM_KEY", DKIM_KEY, ""),
+        ("DKIM_KEY_TYPE", "both", ""),
         ("LOG_FORMAT", "plain", ""),
         ("LOG_ADDRESSES", "domain", ""),
         ("LOG_ADDRESSES_KEY", "0123456789abcdef", ""),
@@ -172,12 +217,25 @@ NEEDED: Final[Mapping[str, Mapping[str, str]]] = {
     "RELAYHOST_FINGERPRINT": {"RELAYHOST_TLS": "fingerprint"},
     "RELAYHOST_CA_SHA256": {"RELAYHOST_CA_URL": "http://ca.example.com/ca.pem"},
     "LOG_ADDRESSES_KEY": {"LOG_ADDRESSES": "hash"},
+    "DKIM_SELECTOR": {"DKIM_DOMAINS": "example.com"},
+    "DKIM_KEY": {"DKIM_DOMAINS": "example.com"},
+    "DKIM_KEY_TYPE": {"DKIM_DOMAINS": "example.com"},
     "RELAYHOST_MX": {"RELAYHOST": "smtp.example.com:587"},
     "FALLBACK_RELAYHOST_USERNAME": {"FALLBACK_RELAYHOST": "b.example", "FALLBACK_RELAYHOST_PASSWORD": "secret"},
     "FALLBACK_RELAYHOST_PASSWORD": {"FALLBACK_RELAYHOST": "b.example", "FALLBACK_RELAYHOST_USERNAME": "user"},
     "SENDER_REWRITE_REPLY_TO": {"SENDER_REWRITE_TABLE": "* relay@example.com"},
     "SYSLOG_CA": {"SYSLOG_URL": "tls://logs.example.com"},
     "MILTER_DEFAULT_ACTION": {"SMTPD_MILTERS": "inet:milter:11332"},
+    "OAUTH2_TOKEN_URL": _without("OAUTH2_TOKEN_URL"),
+    "OAUTH2_GRANT": _without("OAUTH2_CLIENT_SECRET") | {"OAUTH2_REFRESH_TOKEN": "1//0abc"},
+    "OAUTH2_CLIENT_ID": _without("OAUTH2_CLIENT_ID"),
+    "OAUTH2_CLIENT_SECRET": _without("OAUTH2_CLIENT_SECRET"),
+    "OAUTH2_REFRESH_TOKEN": _without("OAUTH2_CLIENT_SECRET"),
+    "OAUTH2_SCOPE": _without("OAUTH2_SCOPE"),
+    "OAUTH2_SERVICE_ACCOUNT": {"RELAYHOST_USERNAME": "user@example.com"},
+    "OAUTH2_CLIENT_CERT": _without("OAUTH2_CLIENT_SECRET") | {"OAUTH2_CLIENT_KEY": KEY},
+    "OAUTH2_CLIENT_KEY": _without("OAUTH2_CLIENT_SECRET") | {"OAUTH2_CLIENT_CERT": LEAF},
+    "OAUTH2_CA": _without("OAUTH2_CA"),
     "CLIENT_CERT": {"CLIENT_KEY": KEY},
     "SMTPD_TLS_CERT": {"SMTPD_TLS_KEY": KEY},
     "SMTPD_TLS_KEY": {"SMTPD_TLS_CERT": LEAF},
@@ -214,6 +272,7 @@ SWITCHED: Final = frozenset(
     lists_destination_concurrency_failed_cohort_limit smtpd_helo_required smtpd_client_restrictions smtpd_command_filter
     postscreen_access_list postscreen_greet_wait postscreen_greet_action postscreen_greet_ttl
     postscreen_discard_ehlo_keywords smtpd_etrn_restrictions
+    smtpd_milters non_smtpd_milters internal_mail_filter_classes disable_mime_output_conversion
     """.split()
 )
 BASELINE: Final = plan_for(BASE)
@@ -267,6 +326,8 @@ _USERS_OWN: Final = re.compile(
 _LOGIN_PROGRAM: Final = re.compile(r"\n; Says whether a login.*?(?=\n; (It goes before|Run now))", re.DOTALL)
 _STATUS_PROGRAM: Final = re.compile(r"; It goes before.*?(?=\n; Run now and then)", re.DOTALL)
 
+_DKIM_PROGRAM: Final = re.compile(r"\n; The milter that signs\..*?\nstartretries = 10\n\n", re.DOTALL)
+
 
 def _plan_or_refuse(environ: Mapping[str, str]) -> Plan | None:
     """Return the plan, or `None` if the environment is refused properly; any other exception is the test's failure."""
@@ -299,9 +360,10 @@ def _check_plan(plan: Plan, overridden: frozenset[str] = frozenset()) -> None:
         for one in (plan, BASELINE)
     )
     assert own == baseline
-    # DRAIN_TIMEOUT and STATUS_LISTEN are all in it that is the user's.
+    # DRAIN_TIMEOUT and STATUS_LISTEN are all in it that is the user's; the signer is there or not.
     services, usual = (_USERS_OWN.sub("", find_text(one, "supervisord.conf")) for one in (plan, BASELINE))
     services = _LOGIN_PROGRAM.sub("", services)
+    services = _DKIM_PROGRAM.sub("", services)
     assert services in (usual, _STATUS_PROGRAM.sub("", usual))
 
 

@@ -62,7 +62,7 @@ def test_names_are_those_of_the_fields_and_each_is_there_once() -> None:
     """One name, one setting: everything else is found by name."""
     names = [declaration.name for declaration in DECLARATIONS]
     assert len(names) == len(set(names))
-    own = {"POSTFIX_PARAMETERS", "MASTER_ENTRIES", "OWN_TABLES"}
+    own = {"POSTFIX_PARAMETERS", "MASTER_ENTRIES", "OWN_TABLES", "RELAYHOST_TOKEN"}
     assert set(names) == NAMES == {f.upper() for f in Settings.__dataclass_fields__} - own
 
 
@@ -76,7 +76,7 @@ def test_settings_of_one_group_stand_together() -> None:
 def test_passwords_and_keys_are_secret() -> None:
     """What is not marked is quoted in messages."""
     secret = {declaration.name for declaration in DECLARATIONS if declaration.is_secret}
-    holders = {"UPSTREAMS", "SENDER_RELAY_TABLE", "SMTPD_USERS_TABLE"}
+    holders = {"UPSTREAMS", "SENDER_RELAY_TABLE", "SMTPD_USERS_TABLE", "OAUTH2_SERVICE_ACCOUNT"}
     assert secret == holders | {n for n in NAMES if n.endswith(("_PASSWORD", "_SECRET", "_TOKEN", "_KEY"))}
 
 

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from entrypoint import paths
 from entrypoint.system import web
-from entrypoint.system.web import Bounds, WebError, fetch
+from entrypoint.system.web import Bounds, WebError, fetch, send_form
 
 BOUNDS = Bounds(seconds=2, max_bytes=100, follow=lambda _, location: location)
 NOW = datetime.datetime.now(datetime.UTC)
@@ -59,6 +59,33 @@ def test_authority_of_an_old_tool_is_good_enough(tmp_path: pathlib.Path, monkeyp
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=serve, args=(listener,), daemon=True).start()
         assert fetch(f"https://localhost:{listener.getsockname()[1]}/", BOUNDS) == b"found"
+
+
+def test_form_is_sent_once_and_its_answer_read_whatever_it_is() -> None:
+    """A redirect would carry a secret elsewhere; what a refusal says is what a person needs."""
+    asked: list[bytes] = []
+    answers = [
+        b"HTTP/1.1 400 Bad\r\nRetry-After: 7\r\nContent-Length: 2\r\n\r\nno",
+        b"HTTP/1.1 307 There\r\nLocation: http://elsewhere.example/\r\nContent-Length: 0\r\n\r\n",
+    ]
+
+    def serve(listener: socket.socket) -> None:
+        for answer in answers:
+            with listener.accept()[0] as accepted:
+                asked.append(accepted.recv(4096))
+                accepted.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, args=(listener,), daemon=True).start()
+        url = f"http://localhost:{listener.getsockname()[1]}/token"
+        refused, elsewhere = send_form(url, "a=b%20c", BOUNDS), send_form(url, "a=b", BOUNDS)
+    assert (refused.status, refused.content, refused.retry_after) == (400, b"no", "7")
+    assert (elsewhere.status, elsewhere.content) == (307, b"")
+    head, _, body = asked[0].partition(b"\r\n\r\n")
+    assert body == b"a=b%20c"
+    assert head.startswith(b"POST /token HTTP/1.1\r\n")
+    assert b"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 7" in head
+    assert len(asked) == 2
 
 
 @pytest.mark.parametrize("url", ["http:///x", "http://host/a b", "http://host/\r\nX: y", "http://höst/", "http://h/ü"])

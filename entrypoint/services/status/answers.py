@@ -37,7 +37,7 @@ _WELL_SECONDS: Final = 2.0
 """Ten probes a second cost one in two seconds; what is not well is looked at again soon, for starts are short."""
 _UNWELL_SECONDS: Final = 0.5
 
-_DECISIVE_FILES: Final = (paths.SERVICES, paths.UPKEEP, paths.VERDICT, paths.CONFIGURATION)
+_DECISIVE_FILES: Final = (paths.SERVICES, paths.UPKEEP, paths.VERDICT, paths.CONFIGURATION, paths.TOKEN_STATES)
 """When one of them was written, the last checks are stale at once."""
 
 Work = Callable[[Mapping[str, Any] | None], bytes]
