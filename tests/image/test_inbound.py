@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import time
 from collections.abc import Mapping
 from typing import Final
@@ -161,7 +162,10 @@ def test_before_mailman_has_told_its_lists_mail_is_to_come_again(stage: Stage) -
     """Nobody's mail is refused for good because Mailman starts after the relay; what is not for it is, as always."""
     # The upkeep's look finds nothing either.
     before = find_last_look(stage)
-    stage.server.container.look(["touch", f"{DATA}/postfix_vmap"])
+    wait_until(
+        lambda: stage.server.container.look(["touch", f"{DATA}/postfix_vmap"], check=False).status == 0, 15, "it"
+    )
+    assert ask(stage, f"ant@{LISTS}") == 450
     wait_until(lambda: find_last_look(stage) != before, 15, "the upkeep should have run")
     assert ask(stage, f"ant@{LISTS}") == 450
     assert ask(stage, f"ant@{LISTS}", place=stage.inside) == 450
@@ -297,7 +301,8 @@ def test_list_that_goes_while_its_mail_waits_is_told_to_the_sender(stage: Stage,
     assert hand_in(stage.outside, {"ghost": case})["ghost"].code == 250
     (bounce,) = the_upstream.wait_messages(1)
     assert (bounce.mail_from, bounce.rcpt_tos) == ("", (f"ann@{OUTSIDE}",))
-    assert b"list server: host mailman.example.test" in bounce.data
+    # Its lines are broken anywhere.
+    assert b"list server: host mailman.example.test" in b" ".join(bounce.data.split())
 
 
 def is_logged(relay: Relay, words: str) -> bool:
@@ -308,12 +313,11 @@ LMTP_FILE: Final = f"{DATA}/postfix_lmtp"
 
 
 def test_damaged_maps_take_no_list_away_and_open_nothing(stage: Stage) -> None:
-    """Somebody moves a volume, or a copy of the file is under way: the lists live on, and a person is told."""
+    """Somebody moves a volume, or writes into the file: the lists live on, and a person is told."""
     away = f"{LMTP_FILE}.away"
     stage.server.container.look(["cp", "--preserve", LMTP_FILE, away])
     for damage, words in (
         (f"rm {LMTP_FILE}", "is not there. The lists that were there before are known still"),
-        (f"head --bytes=-45 {away} > {LMTP_FILE}", "is empty, or its last line has no end"),
         (f"(cat {away}; echo '/./ lmtp:x') > {LMTP_FILE}", "has a line that is none of Mailman's"),
     ):
         stage.server.container.look(["sh", "-c", damage])
@@ -410,7 +414,7 @@ def test_strangers_are_bounded_and_mailman_is_not(absence: str, stage: Stage) ->
         codes = [answer.code for answer in answers[3:-1]]
         assert set(codes[: count // 2]) == {250}
         assert codes[-1] == last
-    most = int(stage.relay.postconf("smtpd_client_connection_count_limit"))
+    most = int(stage.relay.container.look(["postconf", "-h", "smtpd_client_connection_count_limit"]).text)
     assert stage.newcomer.container is not None
     at_once = stage.newcomer.container.look(["python", "-c", AT_ONCE, stage.outside.host, str(most + 1)]).text.split()
     assert (at_once.count("220"), at_once.count("421")) == (most, 1)
@@ -523,18 +527,36 @@ def test_everything_arrives_once_when_mailman_is_back(absence: str, stage: Stage
     assert "mailman" not in trouble
 
 
+LARGE: Final = """
+import json, socket, sys
+connection = socket.create_connection((sys.argv[1], 25), 60)
+stream = connection.makefile("rb")
+def read():
+    while (line := stream.readline())[3:4] == b"-":
+        pass
+    return line
+read()
+*steps, head = json.loads(sys.argv[2])
+for step in steps:
+    connection.sendall(step.encode())
+    read()
+connection.sendall(head.encode() + (b"x" * 998 + b"\\r\\n") * int(sys.argv[3]) + b".\\r\\n")
+print(read().decode())
+"""
+
+
 def test_largest_message_goes_through_and_a_larger_one_is_refused_at_once(stage: Stage) -> None:
     """What Mailman refuses would go back to whom it claims to be from; so nothing that it refuses is taken."""
-    limit = int(stage.relay.postconf("message_size_limit"))
-    line = b"x" * 998 + b"\r\n"
+    limit = int(stage.relay.container.look(["postconf", "-h", "message_size_limit"]).text)
+    steps = write_steps(STRANGERS["list"])
     head = write_content("large").removesuffix(b"hello\r\n.\r\n")
     # Postfix counts what a line takes in its queue file.
-    content = head + line * (limit * 99 // 100 // len(line)) + b".\r\n"
-    (answers,) = hold_dialogues(stage.outside, [[*write_steps(STRANGERS["list"]), content]], timeout_seconds=60)
-    assert answers[-1].code == 250, answers[-1].text
+    order = json.dumps([step.decode() for step in (*steps, head)])
+    arguments = [stage.outside.host, order, str(limit * 99 // 100 // 1000)]
+    said = stage.client.container.look(["python", "-c", LARGE, *arguments]).text
+    assert said.startswith("250 "), said
     (taken,) = wait_taken(stage, "large")["large"]
     assert taken.size > limit * 98 // 100
-    steps = write_steps(STRANGERS["list"])
     steps[1] = steps[1].replace(b">\r\n", f"> SIZE={limit + 1}\r\n".encode())
     (answers,) = hold_dialogues(stage.outside, [steps])
     assert answers[2].code == 552

@@ -60,7 +60,7 @@ class Taken:
 
 
 class ListServer:
-    """A container with Mailman's LMTP server; its data directory is a volume."""
+    """A container with Mailman's LMTP server, which takes some seconds to start; its data directory is a volume."""
 
     def __init__(self, engine: Engine, network: Network) -> None:
         self.volume = engine.volume()
@@ -72,7 +72,6 @@ class ListServer:
             aliases=(LIST_SERVER_HOST,),
             arguments=["--volume", f"{self.volume}:{DATA}"],
         )
-        self.wait_listening()
 
     def wait_listening(self) -> None:
         """Wait until it takes sessions."""
@@ -83,6 +82,7 @@ class ListServer:
 
     def make_lists(self, *names: str, aliases: dict[str, str] | None = None) -> None:
         """Make lists, and their domains; `aliases`: the alias_domain of a domain."""
+        self.wait_listening()
         script = _MAKE.format(names=names, aliases=aliases or {})
         self.run(["shell"], stdin="exec(" + repr(script) + ")\n")
 
