@@ -107,17 +107,17 @@ class ListServer:
             _CONFIGURATION,
             "shell",
         )
-        self.container.look(command, stdin=f"exec({script!r})\n".encode())
+        self.container.exec(command, stdin=f"exec({script!r})\n".encode())
 
     def wait_written(self, name: str) -> None:
         """Wait until a list is in the file for Postfix."""
         command = ["grep", "--quiet", f"^{name} ", f"{DATA}/postfix_lmtp"]
-        wait_until(lambda: self.container.look(command, check=False).status == 0, 60, f"Mailman should have {name}")
+        wait_until(lambda: self.container.exec(command, check=False).status == 0, 60, f"Mailman should have {name}")
 
     def go_on(self) -> None:
         """Let `make_lists` remove what it has to."""
-        self.container.look(["touch", _GO_ON])
+        self.container.exec(["touch", _GO_ON])
 
     def taken(self) -> list[Taken]:
         """What it has taken since it was made."""
-        return [Taken(**one) for one in json.loads(self.container.look(["python3", "-c", _READ]).stdout)]
+        return [Taken(**one) for one in json.loads(self.container.exec(["python3", "-c", _READ]).stdout)]
