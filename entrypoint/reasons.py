@@ -26,9 +26,9 @@ class Advice:
 
 STEPS: Final = (
     "resolve", "connect", "greeting", "ehlo", "starttls", "handshake", "certificate", "mechanisms", "auth",
-    "sender", "recipient", "message", "other",
+    "sender", "recipient", "message", "lists", "other",
 )  # fmt: skip
-"""The way that mail goes, in its order."""
+"""The way that mail goes, in its order; `lists` is another one, to LIST_LMTP, and no upstream's trouble."""
 
 _SUSPENDED: Final = re.compile(r"^delivery temporarily suspended: ")
 _HOST: Final = re.compile(r"(?:host |server |connect to |conversation with |lost connection with )([^ \[]+)\[")
@@ -60,6 +60,14 @@ _OTHERS_ADDRESS: Final = (
 
 ROWS: Final[tuple[tuple[str, str, str, str], ...]] = (
     # (regular expression, step, meaning, remedy); the first that is found counts.
+    (r"^list server: .*(said: 5|size limit)",
+     "lists", "the list server refuses the message", "Its words say why"),
+    (r"^list server: unable to look up host",
+     "lists", "there is no host of the list server's name just now",
+     "Mail for the lists waits until it runs; if it does, check LIST_LMTP and that both are on one network"),
+    (r"^list server: ",
+     "lists", "the list server cannot be reached, or does not answer",
+     "Mail for the lists waits until it does; if it runs, check LIST_LMTP, and lmtp_host and lmtp_port in mailman.cfg"),
     (r"unable to look up host (\S+): Name or service not known|Name service error for name=(\S+) .*Host not found$",
      "resolve", "no such name exists for the upstream", "Check the spelling of RELAYHOST"),
     (r"unable to look up host|Name service error|Temporary failure in name resolution",

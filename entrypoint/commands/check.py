@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import Final
 
+from entrypoint import paths
 from entrypoint.commands.prepare import Occasion, prepare
 from entrypoint.config.settings import Settings
 from entrypoint.config.upstreams import Upstream
@@ -68,7 +69,8 @@ def describe_relay(settings: Settings, plan: Plan) -> str:
         ("may send", parameters["mynetworks"]),
         *_describe_logins(settings),
         ("one client", f"{parameters['smtpd_client_connection_count_limit']} sessions at a time on each port"),
-        ("largest message", f"{settings.message_size_limit} bytes" if settings.message_size_limit else "no limit"),
+        ("largest message", "no limit" if (limit := parameters["message_size_limit"]) == "0" else f"{limit} bytes"),
+        *_describe_lists(settings, plan),
     ]
     rows += [("milter", f"{milter}, else {settings.milter_default_action}") for milter in settings.smtpd_milters or ()]
     rows += [("main.cf", f"{name} = {value}") for name, value in settings.postfix_parameters]
@@ -92,6 +94,16 @@ def _describe_logins(settings: Settings) -> Iterator[tuple[str, str]]:
     if settings.smtpd_tls_cert is not None:
         one = settings.smtpd_tls_cert.members[0]
         yield "clients see", f"{one.subject}, SHA-256 {one.sha256}"
+
+
+def _describe_lists(settings: Settings, plan: Plan) -> Iterator[tuple[str, str]]:
+    """Yield what is taken from everyone, and where it goes."""
+    if not settings.list_domains or settings.list_lmtp is None:
+        return
+    server = f"{settings.list_lmtp.host}:{settings.list_lmtp.port}"
+    known = next((file.text.splitlines() for file in plan.files if file.path == paths.LIST_RECIPIENTS), None)
+    count = "not known yet which" if known is None else f"{len(known)} addresses"
+    yield "lists at", f"{', '.join(settings.list_domains)}, {count}, by LMTP to {server}"
 
 
 def _describe_target(target: Upstream | str) -> str:

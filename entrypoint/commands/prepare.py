@@ -60,6 +60,8 @@ class Prepared:
     """What is to be said of RELAYHOST_CA_URL; not among the warnings."""
     dkim: tuple[Kept, ...] = ()
     """The DKIM keys of each of DKIM_DOMAINS, made or not."""
+    lacks_lists: bool = False
+    """Whether what the list server says of its lists cannot be read now."""
 
     @property
     def has_names(self) -> bool:
@@ -122,6 +124,8 @@ def prepare(occasion: Occasion, environ: Mapping[str, str] | None = None, *, key
         if not addresses:
             warnings += (f"PROXY_INTERFACES: '{proxy}' does not resolve now and is left out",)
         proxy_addresses += addresses
+    lists, remarks, lacks_lists = _find_lists(settings)
+    warnings += remarks
     facts = Facts(
         host_name=host_name,
         subnets=subnets,
@@ -132,6 +136,7 @@ def prepare(occasion: Occasion, environ: Mapping[str, str] | None = None, *, key
         logins=_hash_passwords(settings, occasion, key),
         fetched_authorities=fetched,
         dkim_keys={one.pattern: kept.keys for one, kept in zip(settings.dkim_domains or (), dkim, strict=True)},
+        lists=lists,
     )
     plan = compute_plan(settings, facts)
     return Prepared(
@@ -145,7 +150,20 @@ def prepare(occasion: Occasion, environ: Mapping[str, str] | None = None, *, key
         is_copy=is_copy,
         fetch_warnings=fetch_warnings,
         dkim=dkim,
+        lacks_lists=lacks_lists,
     )
+
+
+def _find_lists(settings: Settings) -> tuple[tuple[str, ...] | None, tuple[str, ...], bool]:
+    """Return every address of the list server's, what is to be said of them, and whether they could not be read now.
+
+    In that case they are the ones before.
+    """
+    if settings.list_domains is None or settings.list_maps_dir is None:
+        return None, (), False
+    from entrypoint.upkeep.lists import find_lists  # no other start needs it
+
+    return find_lists(settings.list_domains, settings.list_maps_dir)
 
 
 def _check_patterns(header_checks: str) -> None:

@@ -113,7 +113,7 @@ def _begin_upkeep(prepared: Prepared, watches: tuple[Watch, ...]) -> None:
     record = Record(troubles=troubles, fetch_due_at=fetch_due_at)
     say_changes(Record(), record)
     save_record(record)
-    plan_next_run(record, watches, prepared.endings, has_names=prepared.has_names)
+    plan_next_run(record, watches, prepared.endings, has_names=prepared.has_names, lacks_lists=prepared.lacks_lists)
     if prepared.settings.probe == "no":
         words = "it is not tried: PROBE=no"
         untried = [

@@ -20,7 +20,14 @@ from entrypoint.config.environment import find_files, list_files
 from entrypoint.errors import StartupError
 from entrypoint.plan.services import find_token_tables
 from entrypoint.system.agenda import find_step, is_orphan, read_agenda, take_signature, watch_files
-from entrypoint.system.daemons import find_daemons, flush_queue, reload_postfix, renew_daemons, wait_until_ended
+from entrypoint.system.daemons import (
+    find_daemons,
+    flush_domains,
+    flush_queue,
+    reload_postfix,
+    renew_daemons,
+    wait_until_ended,
+)
 from entrypoint.system.files import read_text
 from entrypoint.system.install import apply_changes
 from entrypoint.system.log import write_line
@@ -47,6 +54,7 @@ _NAMES: Final = {
     "sender_logins": "whose a sender is",
     "client_certs": "which client certificates may send",
     "server-chain.pem": "the certificate that clients are shown",
+    "list_recipients": "which lists there are",
     "tls_policy": "the TLS policies",
     "sender_routes": "where mail goes by its sender",
     "recipient_routes": "where mail goes by its recipient",
@@ -73,7 +81,7 @@ def main(arguments: list[str]) -> int:
     is_due = is_fetch_due(before)
     is_refused = is_told(paths.REFUSED)
     endings: tuple[Ending, ...] = ()
-    has_names = False
+    has_names = lacks_lists = False
     changed: list[str] = []
     try:
         prepared = prepare(Occasion.FETCH if is_due else Occasion.REVIEW, environ, key=bytes.fromhex(memory["key"]))
@@ -87,9 +95,12 @@ def main(arguments: list[str]) -> int:
             under_way = set()
             if (had_no_token or _is_login_refused()) and is_running():
                 flush_queue()
-        endings, has_names = prepared.endings, prepared.has_names
+        endings, has_names, lacks_lists = prepared.endings, prepared.has_names, prepared.lacks_lists
         after = _judge(before, prepared, changed, is_fetched=is_due)
         after = replace(after, troubles={**after.troubles, **_find_orphans(environ)})
+        after = replace(
+            after, list_server_failures=_look_for_list_server(before, prepared, is_told(paths.LIST_TROUBLE))
+        )
         _tell_changes(changed, prepared)
         _note_in_force(environ, prepared, has_changed=not set(changed) <= tokens)
     except StartupError as error:
@@ -101,9 +112,25 @@ def main(arguments: list[str]) -> int:
         _end_old_sessions()
     say_changes(before, after)
     save_record(after)
-    plan_next_run(after, watches, endings, has_names=has_names)
+    plan_next_run(after, watches, endings, has_names=has_names, lacks_lists=lacks_lists)
     if changed and under_way:
         _retry_what_failed_last(under_way)
+    return 0
+
+
+def _look_for_list_server(before: Record, prepared: Prepared, is_called: bool) -> int:
+    """Have the mail for lists tried as soon as their server is there again; return how often it was not."""
+    settings = prepared.settings
+    if settings.list_domains is None or settings.list_lmtp is None or not (is_called or before.list_server_failures):
+        return 0
+    from entrypoint.upkeep.lists import look_for_list_server  # no other run needs it
+
+    if not look_for_list_server(settings.list_lmtp.host, settings.list_lmtp.port):
+        return before.list_server_failures + 1
+    if before.list_server_failures:
+        write_line("INFO", "the list server takes connections again: what waits for it is tried")
+    if is_running():
+        flush_domains(settings.list_domains)
     return 0
 
 

@@ -29,6 +29,7 @@ def find_contradictions(settings: Settings) -> list[Problem]:
         *_check_log(settings),
         *_check_status_listener(settings),
         *_check_rewriting(settings),
+        *_check_lists(settings),
     ]
 
 
@@ -169,6 +170,13 @@ def _check_rewriting(settings: Settings) -> Iterator[Problem]:
         from entrypoint.config.rewriting_contradictions import check_rewriting  # no other start needs it
 
         yield from check_rewriting(settings)
+
+
+def _check_lists(settings: Settings) -> Iterator[Problem]:
+    if settings.has_list_settings:
+        from entrypoint.config.list_contradictions import check_lists  # no other start needs it
+
+        yield from check_lists(settings)
 
 
 def _check_status_listener(settings: Settings) -> Iterator[Problem]:

@@ -28,6 +28,7 @@ from entrypoint.config.dkim import (
     parse_signed_domains,
 )
 from entrypoint.config.fragments import OwnTable
+from entrypoint.config.lists import parse_list_domain, parse_lmtp_server, parse_maps_directory
 from entrypoint.config.logins import (
     KnownCertificate,
     SenderOwners,
@@ -104,6 +105,7 @@ UPSTREAM: Final = "Upstream"
 OAUTH2: Final = "OAuth 2.0 at the upstream"
 CERTIFICATE: Final = "Client certificate"
 CLIENTS: Final = "Who may send, and how"
+LISTS: Final = "Mail for lists"
 REWRITING: Final = "Addresses and headers"
 SIGNING: Final = "DKIM"
 RUNNING: Final = "Running"
@@ -489,6 +491,33 @@ class Declared:
         default="tempfail",
         group=CLIENTS,
         parameter="milter_default_action",
+    )
+
+    list_domains: tuple[str, ...] | None = optional(
+        parse_list(parse_list_domain),
+        "The domains of a list server, for whose lists mail is accepted from everywhere: docs/inbound.md. Needs the "
+        "other two.",
+        group=LISTS,
+        default_help="none",
+        parameter="relay_domains",
+    )
+    list_lmtp: Nexthop | None = optional(
+        parse_lmtp_server,
+        "Where the list server takes it, by LMTP: `mailman`, `mailman:8024`; no port is 8024, GNU Mailman's.",
+        group=LISTS,
+    )
+    list_maps_dir: str | None = optional(
+        parse_maps_directory,
+        "The directory in which Mailman writes `postfix_lmtp`, which is followed as lists come and go; read-only will "
+        "do.",
+        group=LISTS,
+    )
+    dnsbl_sites: tuple[str, ...] | None = optional(
+        parse_list(parse_host_name),
+        "Block lists of the DNS: whoever is on one of them, `zen.spamhaus.org` for example, may not send to lists.",
+        group=LISTS,
+        default_help="none is asked",
+        cleared=(),
     )
 
     sender_rewrite_table: tuple[SenderRewrite, ...] | None = optional(

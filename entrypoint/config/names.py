@@ -14,13 +14,6 @@ FILE_SUFFIX: Final = "_FILE"
 PARAMETER_PREFIX: Final = "POSTFIX_"
 NAMES: Final = frozenset(declaration.name for declaration in DECLARATIONS)
 
-_COMING: Final = frozenset(
-    """
-    LIST_DOMAINS LIST_LMTP LIST_MAPS_DIR
-    """.split()
-)
-"""Names of settings that later versions have. Ignoring one would leave a user with less than was asked for."""
-
 _PREFIXES: Final = (
     "RELAYHOST_",
     "FALLBACK_RELAYHOST_",
@@ -69,14 +62,6 @@ def find_unknown_names(environ: Mapping[str, str]) -> list[Problem]:
                     setting=name,
                     what=f"it is a name of {image}; here it is {ours}" if ours else f"it is a setting of {image} alone",
                     remedy="authrelay import converts all of them, and says what changes",
-                )
-            )
-        elif base in _COMING:
-            problems.append(
-                Problem(
-                    setting=name,
-                    what="this version of authrelay does not have that setting yet",
-                    remedy="Remove it, or use a version that has it",
                 )
             )
         elif name == "RELAYHOST_PORT":

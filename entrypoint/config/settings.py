@@ -163,6 +163,11 @@ class Settings(Declared):
         return bool(self.smtpd_milters) or self.signs or is_set
 
     @property
+    def has_list_settings(self) -> bool:
+        """Whether anything is said of a list server."""
+        return any((self.list_domains, self.list_lmtp, self.list_maps_dir, self.dnsbl_sites))
+
+    @property
     def own_ports(self) -> tuple[int, ...]:
         """LISTEN_PORTS without those that a service of the user's takes over."""
         taken = {entry.port for entry in self.listeners}

@@ -38,6 +38,10 @@ _MASTER_REMARKS: Final = (
     "/etc/postfix/",
 )
 _SCRIPT_REMARKS: Final = ("starting ", "stopping ", "refreshing ", "aborting ", "waiting ", "the Postfix mail system ")
+_SCREEN_REMARKS: Final = (
+    "CONNECT from ", "DISCONNECT ", "ALLOWLISTED ", "PASS ", "PREGREET ", "HANGUP ", "NOQUEUE: reject: ", "reject: ",
+    "COMMAND ", "DENYLISTED ", "cache ", "entering STRESS ", "leaving STRESS ",
+)  # fmt: skip
 _SUPER_REMARKS: Final = (
     "Deleted: ", "Requeued: ", "Placed on hold: ", "Released from hold: ", "Expired: ", "Released: ",
     "Renamed to match inode number: ",
@@ -147,6 +151,7 @@ _SERVICES: Final[dict[str, Callable[[str, str], Found]]] = {
     "postsuper": _parse_postsuper,
     "master": _expect(*_MASTER_REMARKS),
     "postfix-script": _expect(*_SCRIPT_REMARKS),
+    "postscreen": _expect(*_SCREEN_REMARKS),
     **dict.fromkeys(("error", "retry", "discard", "local", "virtual", "pipe"), _parse_delivery_agent),
     **dict.fromkeys(("defer", "trace"), _parse_bounce),
     **dict.fromkeys(

@@ -46,12 +46,19 @@ def view_clients(settings: Settings, probe_sources: Sequence[str]) -> dict[str, 
     ]
     answer = f"check_client_access static:{{REJECT {' or '.join(asked)}, inside TLS, to send from there}}"
     sources = list(dict.fromkeys(probe_sources)) if settings.smtpd_client_connection_rate_limit else []
+    # Where strangers send, the limits are for them: a list server sends in bursts.
+    known = ["$mynetworks"] if settings.list_domains and any(limits.values()) else []
     return {
         "permits": [
             *(["permit_sasl_authenticated"] if has_logins else []),
             *(["permit_tls_clientcerts"] if has_certificates else []),
         ],
-        "refusals": [*([answer] if asked else []), "reject"],
+        # Where something is taken from strangers, they are told that it was the recipient.
+        "refusals": [
+            *([answer] if asked else []),
+            *(["reject_unauth_destination"] if settings.list_domains else []),
+            "reject",
+        ],
         "has_logins": has_logins,
         "login_socket": paths.LOGIN_SOCKET,
         "has_client_tls": settings.smtpd_tls_cert is not None,
@@ -61,5 +68,5 @@ def view_clients(settings: Settings, probe_sources: Sequence[str]) -> dict[str, 
         "sender_logins": _SENDER_LOGINS if settings.sender_login_table else "",
         "client_limits": [(name, value) for name, value in limits.items() if value],
         # The health check comes every few seconds.
-        "unlimited": ", ".join(f"[{source}]" if ":" in source else source for source in sources),
+        "unlimited": ", ".join([*known, *(f"[{source}]" if ":" in source else source for source in sources)]),
     }

@@ -12,10 +12,9 @@ from entrypoint.plan.capacity import choose_capacity
 from entrypoint.plan.clients import LOGIN_GROUP, plan_clients
 from entrypoint.plan.dkim import plan_dkim
 from entrypoint.plan.files import Facts, Plan, PlannedFile
-from entrypoint.plan.listeners import find_probe_targets, view_listeners
+from entrypoint.plan.listeners import find_probe_targets, is_screened, view_listeners
+from entrypoint.plan.lists import list_list_routes, plan_lists, view_list_service
 from entrypoint.plan.main_cf import (
-    ALLOWED_RECIPIENTS,
-    ALLOWED_SENDERS,
     GATEWAYS,
     POLICIES,
     RECIPIENTS,
@@ -26,7 +25,8 @@ from entrypoint.plan.main_cf import (
 )
 from entrypoint.plan.networks import choose_excluded_gateways, choose_networks, render_gateway_answers
 from entrypoint.plan.overrides import override_parameters, override_services, plan_table
-from entrypoint.plan.rewriting import list_alias_recipients, plan_rewriting
+from entrypoint.plan.restrictions import plan_restrictions
+from entrypoint.plan.rewriting import plan_rewriting
 from entrypoint.plan.services import (
     TLS_PROXY,
     Service,
@@ -35,8 +35,8 @@ from entrypoint.plan.services import (
     find_password_table,
     list_services,
 )
+from entrypoint.plan.syslog import plan_syslog
 from entrypoint.plan.tables import (
-    render_allowed,
     render_password_table,
     render_policy_table,
     render_recipient_routes,
@@ -59,10 +59,12 @@ def compute_plan(settings: Settings, facts: Facts, templates: str = paths.TEMPLA
         "master.cf",
         {
             "listeners": view_listeners(settings),
+            "has_screen": any(is_screened(settings, port) for port in settings.listen_ports),
             "sessions": f"{sessions:<7}",
             "deliveries": f"{services[0].processes:<7}",
             "services": [_view_service(service, services[0]) for service in services[1:]],
             "proxies": _view_proxies(services),
+            "list_service": view_list_service(settings),
             "has_lmtp": any(str(target).startswith("lmtp:") for _, target in settings.recipient_routes),
         },
     )
@@ -106,16 +108,11 @@ def compute_plan(settings: Settings, facts: Facts, templates: str = paths.TEMPLA
     for path, table in (
         (POLICIES, render_policy_table(settings)),
         (SENDERS, render_sender_routes(settings)),
-        (RECIPIENTS, render_recipient_routes(settings)),
-        # A bounce has no sender.
-        (ALLOWED_SENDERS, render_allowed(settings.allowed_sender_domains, "<>")),
-        (
-            ALLOWED_RECIPIENTS,
-            render_allowed(settings.allowed_recipient_domains, *list_alias_recipients(settings, own_name)),
-        ),
+        (RECIPIENTS, settings.recipient_routes and list_list_routes(settings) + render_recipient_routes(settings)),
     ):
         if table:
             files.append(PlannedFile(path=path, text=table, is_table=True))
+    files += plan_restrictions(settings, own_name)
     authorities = settings.relayhost_ca if settings.relayhost_ca_url is None else facts.fetched_authorities
     if authorities is not None:
         files.append(PlannedFile(path=paths.UPSTREAM_AUTHORITIES, text=authorities.pem))
@@ -126,9 +123,10 @@ def compute_plan(settings: Settings, facts: Facts, templates: str = paths.TEMPLA
         files += _plan_service(service)
     files += map(plan_table, settings.own_tables)
     files += plan_clients(settings, facts)
-    files += plan_syslog(settings, facts)
+    files += plan_syslog(settings, own_name)
     files += plan_rewriting(settings, own_name)
     files += plan_dkim(settings, facts)
+    files += plan_lists(settings, facts, own_name, [source for _, _, source in find_probe_targets(settings)])
     return Plan(files=tuple(files), warnings=list_warnings(settings, facts), authorities=authorities)
 
 
@@ -169,22 +167,3 @@ def _view_proxies(services: tuple[Service, ...]) -> list[dict[str, Any]]:
         for name, service in sorted(proxies.items())
         if name != TLS_PROXY
     ]
-
-
-def plan_syslog(settings: Settings, facts: Facts) -> list[PlannedFile]:
-    """Return what tells the log forwarder of SYSLOG_URL, if it is set."""
-    if settings.syslog_url is None:
-        return []
-    server = {
-        "url": str(settings.syslog_url),
-        "transport": settings.syslog_url.transport,
-        "host": settings.syslog_url.host,
-        "port": settings.syslog_url.port,
-        "authorities": paths.SYSTEM_AUTHORITIES if settings.syslog_ca is None else paths.SYSLOG_AUTHORITIES,
-        "own_name": choose_own_name(settings, facts),
-    }
-    files = [PlannedFile(path=paths.SYSLOG, text=json.dumps(server) + "\n")]
-    if settings.syslog_ca is not None:
-        # The CA first: whoever finds the other file changed reads both.
-        files.insert(0, PlannedFile(path=paths.SYSLOG_AUTHORITIES, text=settings.syslog_ca.pem))
-    return files

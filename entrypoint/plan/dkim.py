@@ -21,8 +21,9 @@ def plan_dkim(settings: Settings, facts: Facts) -> list[PlannedFile]:
     """Return the file of who signs for which domain, if anything is signed."""
     if not settings.signs:
         return []
-    signers = {
+    keys = {
         pattern: [{"domain": one.domain, "selector": one.selector, "key": one.key.pem.reveal()} for one in keys]
         for pattern, keys in facts.dkim_keys.items()
     }
+    signers = {"keys": keys, "lists": settings.list_domains or ()}
     return [PlannedFile(path=paths.DKIM_SIGNERS, text=json.dumps(signers) + "\n", mode=0o600, user=_USER)]

@@ -50,6 +50,8 @@ class Facts:
     """What RELAYHOST_CA_URL gave, checked."""
     dkim_keys: Mapping[str, tuple[SigningKey, ...]] = field(default_factory=dict)
     """Who signs, by the patterns of DKIM_DOMAINS."""
+    lists: tuple[str, ...] | None = None
+    """Every address of the list server's; `None` while they are not known."""
 
 
 @dataclass(frozen=True, kw_only=True)

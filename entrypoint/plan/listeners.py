@@ -8,18 +8,27 @@ from entrypoint.config.nexthop import IMPLICIT_TLS_PORT
 from entrypoint.config.settings import Settings
 
 PROBE_SOURCE: Final = "127.0.0.25"
+_SUBMISSION_PORTS: Final = (587, IMPLICIT_TLS_PORT)
 
 
 def view_listeners(settings: Settings) -> list[dict[str, Any]]:
-    """Return the ports, as columns of master.cf, and what each has of its own."""
-    return [
-        {
-            "columns": f"{port:<15}",
-            # RFC 8314 section 3.3.
-            "own": ["smtpd_tls_wrappermode = yes"] if port == IMPLICIT_TLS_PORT else [],
-        }
-        for port in settings.listen_ports
-    ]
+    """Return the ports, as columns of master.cf, whether strangers are screened there, and what each has of its own."""
+    return [_view_listener(port, is_screened=is_screened(settings, port)) for port in settings.listen_ports]
+
+
+def is_screened(settings: Settings, port: int) -> bool:
+    """Return whether servers of strangers come to a port: on the two for submission (RFC 8314) are users' programs."""
+    return bool(settings.list_domains) and port not in _SUBMISSION_PORTS
+
+
+def _view_listener(port: int, *, is_screened: bool) -> dict[str, Any]:
+    own = []
+    if port == IMPLICIT_TLS_PORT:
+        own.append("smtpd_tls_wrappermode = yes")  # RFC 8314 section 3.3
+    if is_screened:
+        # Two postscreen(8) cannot share one.
+        own.append(f"postscreen_cache_map = lmdb:$data_directory/postscreen-{port}")
+    return {"columns": f"{port:<15}", "is_screened": is_screened, "own": own}
 
 
 def find_probe_targets(settings: Settings) -> list[tuple[str, int, str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, Final
 
 from entrypoint import paths
@@ -12,15 +11,15 @@ from entrypoint.plan.clients import view_clients
 from entrypoint.plan.dkim import describe_milter
 from entrypoint.plan.files import Facts
 from entrypoint.plan.listeners import PROBE_SOURCE, find_probe_targets
+from entrypoint.plan.lists import choose_message_limit, view_lists
 from entrypoint.plan.networks import choose_excluded_gateways, choose_networks, format_host, render_networks
+from entrypoint.plan.restrictions import view_restrictions
 from entrypoint.plan.rewriting import view_rewriting
 from entrypoint.plan.services import Service
 from entrypoint.plan.tables import render_policy_table
 
 SENDERS: Final = f"{paths.POSTFIX_CONFIG}/sender_routes"
 RECIPIENTS: Final = f"{paths.POSTFIX_CONFIG}/recipient_routes"
-ALLOWED_SENDERS: Final = f"{paths.POSTFIX_CONFIG}/allowed_senders"
-ALLOWED_RECIPIENTS: Final = f"{paths.POSTFIX_CONFIG}/allowed_recipients"
 POLICIES: Final = f"{paths.POSTFIX_CONFIG}/tls_policy"
 GATEWAYS: Final = f"{paths.POSTFIX_CONFIG}/gateways"
 STATUS_FILTER: Final = f"{paths.POSTFIX_CONFIG}/not_about_the_message"
@@ -40,10 +39,13 @@ def view_main_cf(settings: Settings, facts: Facts, services: tuple[Service, ...]
     excluded = choose_excluded_gateways(networks, facts.gateways)
     main = services[0].parameters
     interfaces = settings.inet_interfaces
-    refuse_gateways = [f"check_client_access cidr:{GATEWAYS}"] if excluded else []
     clients = view_clients(settings, [source for _, _, source in find_probe_targets(settings)])
+    permits = ["permit_mynetworks", *clients["permits"]]
+    refusals = [*([f"check_client_access cidr:{GATEWAYS}"] if excluded else []), *clients["refusals"]]
     return {
         **clients,
+        **view_restrictions(settings, facts, permits, refusals),
+        **view_lists(settings, facts, permits),
         "meta_directory": paths.POSTFIX_META,
         "data_directory": paths.POSTFIX_DATA,
         "myhostname": choose_own_name(settings, facts),
@@ -51,14 +53,8 @@ def view_main_cf(settings: Settings, facts: Facts, services: tuple[Service, ...]
         "inet_protocols": settings.inet_protocols,
         "proxy_interfaces": ", ".join(map(format_host, facts.proxy_addresses)),
         "mynetworks": render_networks(networks, excluded),
-        "relay_restrictions": ", ".join(
-            ["permit_mynetworks", *clients["permits"], *refuse_gateways, *clients["refusals"]]
-        ),
         "sessions_of_one": choose_capacity(settings, facts.memory_bytes).sessions_of_one,
-        "sender_restrictions": ", ".join(_list_sender_restrictions(settings)),
-        "allowed_senders": ALLOWED_SENDERS if settings.allowed_sender_domains else "",
-        "allowed_recipients": ALLOWED_RECIPIENTS if settings.allowed_recipient_domains else "",
-        "message_size_limit": settings.message_size_limit,
+        "message_size_limit": choose_message_limit(settings),
         "milters": ", ".join([*(settings.smtpd_milters or ()), *([describe_milter()] if settings.signs else [])]),
         "milter_default_action": settings.milter_default_action,
         "has_milters": settings.has_milters,
@@ -82,11 +78,3 @@ def view_main_cf(settings: Settings, facts: Facts, services: tuple[Service, ...]
         "tls_log_level": settings.tls_log_level,
         **view_rewriting(settings),
     }
-
-
-def _list_sender_restrictions(settings: Settings) -> Iterator[str]:
-    if settings.sender_login_table:
-        yield "reject_sender_login_mismatch"
-    if settings.allowed_sender_domains:
-        yield f"check_sender_access lmdb:{ALLOWED_SENDERS}"
-        yield "check_sender_access static:{550 5.7.1 this domain is none of ALLOWED_SENDER_DOMAINS}"

@@ -103,7 +103,8 @@ class Drain:
                 _send(pid, signal.SIGTERM)
             elif name == "qmgr":  # it may be held; whoever waits for its answer goes on when it is gone
                 _send(pid, signal.SIGKILL)
-            elif name == "tlsproxy" and "smtp" not in names.values():
+            # postscreen(8) would serve those whom it is looking at to their end.
+            elif name == "postscreen" or (name == "tlsproxy" and "smtp" not in names.values()):
                 _send(pid, signal.SIGTERM)
         if not self._is_told and now - self._ended_at >= _LATE_SECONDS:
             self._is_told = self._tell_waiting(list(names.values()).count("smtp"))

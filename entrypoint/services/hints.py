@@ -1,6 +1,6 @@
 """Leaves word of what deliveries meet, in files that the supervisor watches for the upkeep and the probe. Disk.
 
-Three files at most, each written seldom: this sits in the way of every log line.
+A few files, each written seldom: this sits in the way of every log line.
 """
 
 from __future__ import annotations
@@ -22,11 +22,15 @@ _TROUBLE: Final = re.compile(
     r"Host or domain name not found|SASL authentication failed|TLS is required|Cannot start TLS|Server certificate|"
     r"host \S+ said: 53\d)"
 )
+_LIST_SERVER: Final = re.compile(r".* status=deferred \(list server: (?!host \S+ said: )(.*)\)$")
+"""What lmtp(8) says where Mailman was not asked, or did not answer (`plan.lists` has it begin so)."""
 _UNTRUSTED: Final = ("Server certificate not trusted", "Server certificate not verified")
 _REFUSED: Final = "SASL authentication failed"
 _LEAST_SECONDS: Final = 1.0
 _SETTLED_SECONDS: Final = 3.0
 """A file that changes again and again is not at rest, and the supervisor leaves it alone (`system.agenda`)."""
+_LIST_SERVER_SECONDS: Final = 30.0
+"""One that takes connections and no mail is tried again so often at most."""
 _REFUSAL_SECONDS: Final = 30.0
 """Refusals further apart are not of one trouble: what lies between was delivered over sessions of its own."""
 
@@ -40,8 +44,10 @@ class Hints:
         self._is_sent_since = False
 
     def note(self, line: str, at: float) -> None:
-        """Leave word of a line, if it is one of a delivery by smtp(8); `at` is in seconds since the epoch."""
+        """Leave word of a line, if it is one of a delivery; `at` is in seconds since the epoch."""
         if "postfix/smtp[" not in line:
+            if "postfix/lmtp[" in line and (found := _LIST_SERVER.match(line.rstrip("\n"))):
+                self._write(paths.LIST_TROUBLE, found[1], at, pause_seconds=_LIST_SERVER_SECONDS)
             return
         match = _DELIVERY.match(line.rstrip("\n"))
         if match is None:

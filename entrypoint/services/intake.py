@@ -22,7 +22,8 @@ from entrypoint.system.log import SEVERITIES, TAG, clean_text, format_time
 # <PRIORITY>Mmm dd hh:mm:ss TAG[PID]: TEXT, as syslog(3) writes it to /dev/log (RFC 3164 section 4.1 without a host).
 _DATAGRAM: Final = re.compile(rb"<(\d{1,3})>(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d )?(.*)", re.DOTALL)
 _PROBE: Final = re.compile(
-    r"postfix/smtpd\[\d+\]: (?:connect|disconnect) from unknown\[([0-9a-f.:]+)\](?: quit=1 commands=1)?"
+    r"postfix/(?:smtpd\[\d+\]: (?:connect|disconnect) from unknown\[([0-9a-f.:]+)\](?: quit=1 commands=1)?"
+    r"|postscreen\[\d+\]: (?:CONNECT from|ALLOWLISTED) \[([0-9a-f.:]+)\]:\d+(?: to \[[0-9a-f.:]+\]:\d+)?)"
 )
 _FATAL: Final = re.compile(r"\S+ \S+ postfix/(?:master|postlog|postfix-script)\[\d+\]: (?:fatal|panic): ")
 """Both match a line from its start: a client may put the same words into its Message-ID."""
@@ -64,9 +65,9 @@ def find_tag(text: str) -> str:
 
 
 def is_health_check(text: str, probe_sources: frozenset[str]) -> bool:
-    """Return whether a line is one of the two that a health check leaves."""
+    """Return whether a line is one of those that a health check leaves."""
     probe = _PROBE.fullmatch(text)
-    return probe is not None and probe[1] in probe_sources
+    return probe is not None and (probe[1] or probe[2]) in probe_sources
 
 
 def keep_last_words(line: str) -> None:
@@ -90,7 +91,7 @@ class Intake:
         """Read a line that came at that time: what is to be written goes to `put`, the plain line to `pass_on`."""
         severity, text = read_datagram(datagram)
         text = leave_out_login(text)
-        if "smtpd" in text and is_health_check(text, self._probe_sources):
+        if ("smtpd" in text or "postscreen" in text) and is_health_check(text, self._probe_sources):
             return
         entry = parse_line(text)
         time = format_time(at)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Final
 
 from entrypoint import paths
@@ -82,3 +82,9 @@ def renew_daemons() -> None:
 def flush_queue() -> None:
     """Have all that waits tried now (postqueue(1) -f)."""
     finish_command(start_command(("postqueue", "-f")))
+
+
+def flush_domains(domains: Iterable[str]) -> None:
+    """Have what waits for recipients in these domains tried now (postqueue(1) -s, postconf(5) fast_flush_domains)."""
+    for domain in domains:
+        finish_command(start_command(("postqueue", "-s", domain)))

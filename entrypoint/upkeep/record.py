@@ -33,6 +33,8 @@ class Record:
     """How often in a row the CA could not be fetched."""
     vain: int = 0
     """How often in a row a fetch, for which a delivery called, brought nothing new."""
+    list_server_failures: int = 0
+    """How often in a row the list server was looked for in vain, since a delivery did not reach it."""
 
 
 def load_record() -> Record:

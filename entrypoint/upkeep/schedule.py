@@ -38,6 +38,12 @@ _REPAIR_SECONDS: Final = 300.0
 _NAMES_SECONDS: Final = 300.0
 """What a name is resolved to is looked up so often; dynamic addresses have a time to live of about this."""
 
+_FIRST_LOOK_SECONDS: Final = 5.0
+_LONGEST_LOOK_SECONDS: Final = 60.0
+"""While the list server is away, it is looked for so often; Postfix by itself would find it up to half an hour late."""
+_LISTS_SECONDS: Final = 30.0
+"""A directory that cannot be looked into tells nothing of its changes."""
+
 
 def choose_next_fetch(refresh_seconds: float, failures: int) -> float:
     """Return when the CA is fetched again: after the interval, or sooner after a failure, give or take a tenth."""
@@ -62,11 +68,17 @@ def is_told(path: str) -> bool:
 
 
 def plan_next_run(
-    record: Record, files: tuple[Watch, ...], endings: Sequence[Ending], *, has_names: bool = False
+    record: Record,
+    files: tuple[Watch, ...],
+    endings: Sequence[Ending],
+    *,
+    has_names: bool = False,
+    lacks_lists: bool = False,
 ) -> None:
     """Write when the next run is due; `files` as they were before this one read them.
 
-    `has_names`: whether a setting has names whose addresses change.
+    `has_names`: whether a setting has names whose addresses change. `lacks_lists`: whether the list server's files
+    could not be read.
     """
     now = find_now()
     next_look = find_next_look(endings, time.time())
@@ -74,6 +86,11 @@ def plan_next_run(
     moments = [now + DAY_SECONDS]  # the wall clock may have been put right since
     if has_names:
         moments.append(now + _NAMES_SECONDS)
+    if record.list_server_failures:
+        pause = double_pause(_FIRST_LOOK_SECONDS, record.list_server_failures - 1, _LONGEST_LOOK_SECONDS)
+        moments.append(now + pause)
+    if lacks_lists:
+        moments.append(now + _LISTS_SECONDS)
     if next_look is not None:
         moments.append(now + next_look - time.time())
     if record.fetch_due_at is not None:

@@ -18,11 +18,11 @@ from tests.support.engine import Container, Engine, File, Network
 from tests.support.wait import WaitError, wait_until
 
 # AUTHRELAY_PEERS: another tag than scripts/peers gives by itself, for a second working copy on one machine.
-_TAG = os.environ.get("AUTHRELAY_PEERS", "dev")
-MOCK_IMAGE = f"authrelay-peer-mock:{_TAG}"
-POSTFIX_IMAGE = f"authrelay-peer-postfix:{_TAG}"
-EXIM_IMAGE = f"authrelay-peer-exim:{_TAG}"
-SERVERS_IMAGE = f"authrelay-peer-servers:{_TAG}"
+PEERS_TAG = os.environ.get("AUTHRELAY_PEERS", "dev")
+MOCK_IMAGE = f"authrelay-peer-mock:{PEERS_TAG}"
+POSTFIX_IMAGE = f"authrelay-peer-postfix:{PEERS_TAG}"
+EXIM_IMAGE = f"authrelay-peer-exim:{PEERS_TAG}"
+SERVERS_IMAGE = f"authrelay-peer-servers:{PEERS_TAG}"
 
 HOSTNAME = "mail.example.test"
 ACCOUNTS = {"relay@example.test": "secret"}

@@ -113,6 +113,38 @@ def test_message_that_cannot_be_signed_is_for_later(session: Session, monkeypatc
 
 
 @pytest.mark.parametrize(
+    ("recipients", "is_signed"),
+    [
+        ((b"<ant@lists.example.test>",), False),
+        ((b"<Ant+x@LISTS.example.TEST.>", b"<@x.example.test:ant@lists.example.test>"), False),
+        ((b"<ant@lists.example.test(b@example.com)>",), False),
+        ((b"<ant@lists.example.test (b@example.com)>", b"ant@lists.example.test"), False),
+        ((), False),
+        ((b"<b@example.com>",), True),
+        ((b"b@[192.0.2.1]",), True),
+        ((b"<ant@lists.example.test>", b"<b@example.com>", b"<ant@lists.example.test>"), True),
+        ((b'<"b@lists.example.test"@example.com>',), True),
+        ((b"<ant@sub.lists.example.test>",), True),
+    ],
+)
+def test_what_a_stranger_may_have_sent_is_not_signed(recipients: Sequence[bytes], is_signed: bool) -> None:
+    """He may send to lists alone, and claims to be whom he likes: our signature would prove it."""
+    session = Session(_find, lambda: 1.0, frozenset({"lists.example.test"}))
+    ((_, content),) = _read(session.receive(_pack(b"O", _OFFER)) or b"")
+    assert struct.unpack(">III", content)[2] & 0x08 == 0  # recipients are sent
+    for _ in range(2):  # nothing is left for the next message
+        told = b"".join(_pack(b"R", recipient + b"\0ORCPT=rfc822;x@example.com\0") for recipient in recipients)
+        assert [command for command, _ in _read(session.receive(told) or b"")] == [b"c"] * len(recipients)
+        message = _write_message(b"a@example.com")
+        # What is accepted at once has no body.
+        answers = _read(
+            session.receive(message if is_signed else message.partition(_pack(b"N"))[0] + _pack(b"N")) or b""
+        )
+        assert [command for command, _ in answers] == ([b"c", b"i", b"i", b"c"] if is_signed else [b"a"])
+        session.receive(_pack(b"A"))
+
+
+@pytest.mark.parametrize(
     "data",
     [
         _pack(b"O", struct.pack(">III", 2, 0x1FF, 0x1FFFFF)),
@@ -141,7 +173,7 @@ def _write_signers(path: pathlib.Path, domains: dict[str, str]) -> None:
         pattern: [{"domain": pattern.removeprefix("."), "selector": selector, "key": DKIM_KEY}] if selector else []
         for pattern, selector in domains.items()
     }
-    new.write_text(json.dumps(signers))
+    new.write_text(json.dumps({"keys": signers, "lists": []}))
     os.replace(new, path)
 
 

@@ -69,6 +69,9 @@ def test_datagram_becomes_exactly_one_line(datagram: bytes, expected: str) -> No
     [
         "postfix/smtpd[7]: connect from unknown[127.0.0.25]",
         "postfix/smtpd[7]: disconnect from unknown[127.0.0.25] quit=1 commands=1",
+        "postfix/postscreen[7]: CONNECT from [127.0.0.25]:40000 to [127.0.0.1]:25",
+        "postfix/postscreen[7]: ALLOWLISTED [127.0.0.25]:40000",
+        "postfix/postscreen[7]: CONNECT from [fd00:18::5]:40000 to [fd00:18::5]:25",
         "postfix/smtpd[7]: connect from unknown[fd00:18::5]",
     ],
 )
@@ -85,6 +88,8 @@ def test_health_check_leaves_no_line(text: str) -> None:
         "postfix/smtpd[7]: connect from unknown[127.0.0.2]",
         "postfix/smtpd[7]: disconnect from unknown[127.0.0.25] ehlo=1 mail=1 quit=1 commands=3",
         "postfix/smtpd[7]: warning: unknown[127.0.0.25]: hostname",
+        "postfix/postscreen[7]: CONNECT from [192.0.2.7]:40000 to [127.0.0.25]:25",
+        "postfix/postscreen[7]: PREGREET 9 after 0.1 from [127.0.0.25]:40000: EHLO x",
         "postfix/cleanup[9]: 4X: message-id=postfix/smtpd[7]: connect from unknown[127.0.0.25]",
     ],
 )

@@ -1,4 +1,4 @@
-"""What is rendered for nineteen ways of using authrelay, file by file, as a person has read and approved it.
+"""What is rendered for twenty-one ways of using authrelay, file by file, as a person has read and approved it.
 
 `tests/unit/golden/<case>/` holds every planned file but the client's key; `files.txt` says which path, mode and kind.
 After a change that is meant: `AUTHRELAY_UPDATE_GOLDEN=1 pytest tests/unit/test_golden.py`, and read the diff in git.
@@ -249,6 +249,32 @@ CASES: Final[Mapping[str, tuple[Mapping[str, str], Facts]]] = {
         },
         FACTS,
     ),
+    "lists": (
+        {
+            "RELAYHOST": "smtp.example.com:587",
+            "MYHOSTNAME": "relay.example.com",
+            "LIST_DOMAINS": "lists.example.com lists.example.org",
+            "LIST_LMTP": "mailman",
+            "LIST_MAPS_DIR": "/lists",
+            "DNSBL_SITES": "dnsbl.example.net",
+            "ALIAS_TABLE": "postmaster@lists.example.com: person@example.com",
+            "TRANSPORT_TABLE": ".example.com [smtp2.example.com]:587",
+            "ALLOWED_SENDER_DOMAINS": "lists.example.com",
+            "ALLOWED_RECIPIENT_DOMAINS": "example.com",
+        },
+        dataclasses.replace(
+            FACTS, lists=("ant@lists.example.com", "ant-bounces@lists.example.com", "x@elsewhere.test")
+        ),
+    ),
+    "lists-not-known-yet": (
+        {
+            "RELAYHOST": "smtp.example.com:587",
+            "LIST_DOMAINS": "lists.example.com",
+            "LIST_LMTP": "[2001:db8::24]:24",
+            "LIST_MAPS_DIR": "/lists",
+        },
+        FACTS,
+    ),
 }
 
 
@@ -308,7 +334,7 @@ def test_every_table_and_file_that_main_cf_names_is_planned(name: str) -> None:
     planned = {file.path for file in plan.files}
     main_cf = next(file.text for file in plan.files if file.path.endswith("/main.cf"))
     words = {
-        word.rpartition(":")[2].strip(",")
+        word.rpartition(":")[2].strip(",{}")
         for line in main_cf.splitlines()
         if not line.startswith("#")
         for word in line.split()

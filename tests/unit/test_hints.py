@@ -18,7 +18,7 @@ RELAY = "relay=mail.example.test[172.21.0.2]:587, "
 @pytest.fixture(autouse=True)
 def run(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
     """A directory of the test's own."""
-    for name in ("TROUBLE", "UNTRUSTED", "REFUSED", "LAST_SENT"):
+    for name in ("TROUBLE", "UNTRUSTED", "REFUSED", "LAST_SENT", "LIST_TROUBLE"):
         monkeypatch.setattr(paths, name, str(tmp_path / name))
     return tmp_path
 
@@ -60,6 +60,27 @@ def test_deferral_leaves_word_of_trouble_on_the_way(words: str, names: list[str]
 def test_other_lines_leave_word_only_of_what_was_sent(line: str, names: list[str], run: pathlib.Path) -> None:
     """A word too many calls for a probe, and a login, that nobody needs."""
     Hints().note(f"{line}\n", 100.0)
+    assert _list(run) == names
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        ("list server: connect to m[192.0.2.1]:8024: Connection refused", ["LIST_TROUBLE"]),
+        ("list server: unable to look up host m: Name or service not known", ["LIST_TROUBLE"]),
+        ("list server: lost connection with m[192.0.2.1] while sending RCPT TO", ["LIST_TROUBLE"]),
+        # It is there, and has its reasons.
+        ("list server: host m[192.0.2.1] said: 451 later (in reply to RCPT TO command)", []),
+        # Of TRANSPORT_TABLE.
+        ("connect to m[192.0.2.1]:24: Connection refused", []),
+    ],
+)
+def test_list_server_that_is_away_is_no_trouble_of_the_upstream(
+    words: str, names: list[str], run: pathlib.Path
+) -> None:
+    """The probe would look for what is broken on the way to the upstream, and find nothing."""
+    line = START.replace("smtp[", "lmtp[")
+    Hints().note(f"{line}relay=none, {REST}dsn=4.4.1, status=deferred ({words})\n", 100.0)
     assert _list(run) == names
 
 

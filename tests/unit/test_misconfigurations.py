@@ -39,7 +39,94 @@ class Case:
     files: Mapping[str, bytes] = field(default_factory=dict)
 
 
+LISTS: Final = {"LIST_DOMAINS": "lists.example.com", "LIST_LMTP": "mailman", "LIST_MAPS_DIR": "/lists"}
 CASES: Final = (
+    Case(
+        "list_domains_alone",
+        {"LIST_DOMAINS": "lists.example.com"},
+        (
+            "LIST_DOMAINS: the list server needs LIST_LMTP and LIST_MAPS_DIR as well. Set LIST_LMTP=mailman:8024 and "
+            "LIST_MAPS_DIR=/var/lib/mailman3/data, or none of the three.",
+        ),
+    ),
+    Case(
+        "list_lmtp_alone",
+        {"LIST_LMTP": "mailman"},
+        (
+            "LIST_LMTP: the list server needs LIST_DOMAINS and LIST_MAPS_DIR as well. Set "
+            "LIST_DOMAINS=lists.example.com and LIST_MAPS_DIR=/var/lib/mailman3/data, or none of the three.",
+        ),
+    ),
+    Case(
+        "list_domains_wildcard",
+        {**LISTS, "LIST_DOMAINS": ".example.com"},
+        (
+            "LIST_DOMAINS=.example.com: '.example.com' is not one domain. Name each domain of lists by itself: "
+            "LIST_DOMAINS=example.com.",
+        ),
+    ),
+    Case(
+        "list_domains_address",
+        {**LISTS, "LIST_DOMAINS": "ant@lists.example.com"},
+        (
+            "LIST_DOMAINS=ant@lists.example.com: 'ant@lists.example.com' is not one domain. Name each domain of lists "
+            "by itself: LIST_DOMAINS=lists.example.com.",
+        ),
+    ),
+    Case(
+        "list_domains_without_dot",
+        {**LISTS, "LIST_DOMAINS": "lists"},
+        ("LIST_DOMAINS=lists: 'lists' has no dot, and nobody outside could send there. Write lists.example.com.",),
+    ),
+    Case(
+        "list_lmtp_socket",
+        {**LISTS, "LIST_LMTP": "lmtp:unix:/run/mailman/lmtp"},
+        ("LIST_LMTP=lmtp:unix:/run/mailman/lmtp: it is a socket in a file system. Write LIST_LMTP=mailman:8024.",),
+    ),
+    Case(
+        "list_maps_dir_relative",
+        {**LISTS, "LIST_MAPS_DIR": "lists"},
+        ("LIST_MAPS_DIR=lists: 'lists' is no absolute path. Write LIST_MAPS_DIR=/var/lib/mailman3/data.",),
+    ),
+    Case(
+        "list_domains_in_transport_table",
+        {**LISTS, "TRANSPORT_TABLE": "lists.example.com discard"},
+        ("LIST_DOMAINS=lists.example.com: TRANSPORT_TABLE sends that domain elsewhere. Name it in one of them.",),
+    ),
+    Case(
+        "list_domains_masqueraded",
+        {**LISTS, "MASQUERADE_DOMAINS": "example.com"},
+        (
+            "MASQUERADE_DOMAINS=example.com: bounces to the lists at lists.example.com would go to example.com. Write "
+            "MASQUERADE_DOMAINS=!lists.example.com example.com.",
+        ),
+    ),
+    Case(
+        "list_domains_rewritten",
+        {**LISTS, "SENDER_REWRITE_TABLE": "* relay@example.com"},
+        (
+            "SENDER_REWRITE_TABLE: '*' would change the senders of the lists at lists.example.com, by which Mailman "
+            "knows whose mail bounced, and of what comes in for them. Name the domains of your applications alone: "
+            "'@app.example.com relay@example.com'.",
+        ),
+    ),
+    Case(
+        "list_domain_is_myhostname_with_every_alias",
+        {**LISTS, "MYHOSTNAME": "lists.example.com", "ALIAS_TABLE": "*: ann@example.com"},
+        (
+            "ALIAS_TABLE: line 1: lists.example.com is MYHOSTNAME and one of LIST_DOMAINS, so that mail to its lists "
+            "would go to ann@example.com. Set MYHOSTNAME to a name of the relay's own, for example "
+            "relay.lists.example.com, or remove the line.",
+        ),
+    ),
+    Case(
+        "dnsbl_sites_alone",
+        {"DNSBL_SITES": "zen.dnsbl.example"},
+        (
+            "DNSBL_SITES: it is asked about who sends to lists, and there are no LIST_DOMAINS. Set "
+            "LIST_DOMAINS=lists.example.com and what it needs, or remove it.",
+        ),
+    ),
     Case(
         "oauth2_without_everything_else",
         {"OAUTH2_CLIENT_ID": "application"},
@@ -2451,26 +2538,6 @@ CASES: Final = (
             (
                 "RELAYHOST_\\x1bX: there is no such setting. Did you mean RELAYHOST_MX? If it belongs to another "
                 "program, set UNKNOWN_SETTINGS=warn."
-            ),
-        ),
-    ),
-    Case(
-        "name_coming",
-        {"LIST_DOMAINS": "lists.example.com"},
-        (
-            (
-                "LIST_DOMAINS: this version of authrelay does not have that setting yet. Remove it, or use a "
-                "version that has it."
-            ),
-        ),
-    ),
-    Case(
-        "name_coming_file",
-        {"LIST_DOMAINS_FILE": "/run/secrets/lists"},
-        (
-            (
-                "LIST_DOMAINS_FILE: this version of authrelay does not have that setting yet. Remove it, "
-                "or use a version that has it."
             ),
         ),
     ),

@@ -197,6 +197,10 @@ VALID: Final[Mapping[str, tuple[str, frozenset[str]]]] = {
         ("PROBE", "no-login", ""),
         ("SYSLOG_URL", "tls://[2001:db8::5]:6514", ""),
         ("SYSLOG_CA", CA, ""),
+        ("LIST_DOMAINS", "lists.example.com, Other.example.org", "relay_domains"),
+        ("LIST_LMTP", "lmtp:[mailman]:8025", "relay_transport"),
+        ("LIST_MAPS_DIR", "/var/lib/mailman3/data", ""),
+        ("DNSBL_SITES", "zen.dnsbl.example", "smtpd_client_restrictions"),
         ("DRAIN_TIMEOUT", "30s", ""),
         ("RELAYHOST_CA_REFRESH", "1h", ""),
         ("STATUS_LISTEN", "[::]:9155", ""),
@@ -240,6 +244,10 @@ NEEDED: Final[Mapping[str, Mapping[str, str]]] = {
     "SMTPD_USERS_TABLE": {"SMTPD_TLS_CERT": LEAF, "SMTPD_TLS_KEY": KEY},
     "SENDER_LOGIN_TABLE": {"SMTPD_TLS_CERT": LEAF, "SMTPD_TLS_KEY": KEY, "SMTPD_USERS_TABLE": "ann:x\nbob:y"},
     "CLIENT_KEY": {"CLIENT_CERT": LEAF},
+    "LIST_DOMAINS": {"LIST_LMTP": "mailman", "LIST_MAPS_DIR": "/lists"},
+    "LIST_LMTP": {"LIST_DOMAINS": "lists.example.com", "LIST_MAPS_DIR": "/lists"},
+    "LIST_MAPS_DIR": {"LIST_DOMAINS": "lists.example.com", "LIST_LMTP": "mailman"},
+    "DNSBL_SITES": {"LIST_DOMAINS": "lists.example.com", "LIST_LMTP": "mailman", "LIST_MAPS_DIR": "/lists"},
 }
 # What the plan's view switches on and off; every other parameter is always there.
 SWITCHED: Final = frozenset(
@@ -260,16 +268,25 @@ SWITCHED: Final = frozenset(
     smtpd_tls_mandatory_ciphers smtpd_tls_ask_ccert smtpd_tls_fingerprint_digest relay_clientcerts
     smtpd_client_connection_rate_limit smtpd_client_message_rate_limit smtpd_client_recipient_rate_limit
     smtpd_client_auth_rate_limit
+    relay_domains relay_transport relay_recipient_maps lists_destination_recipient_limit
+    lists_destination_concurrency_failed_cohort_limit smtpd_helo_required smtpd_client_restrictions smtpd_command_filter
+    postscreen_access_list postscreen_greet_wait postscreen_greet_action postscreen_greet_ttl
+    postscreen_discard_ehlo_keywords smtpd_etrn_restrictions
     smtpd_milters non_smtpd_milters internal_mail_filter_classes disable_mime_output_conversion
     """.split()
 )
 BASELINE: Final = plan_for(BASE)
 ALWAYS: Final = frozenset(read_main_cf(BASELINE)) - SWITCHED
 _PARAMETER: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]* =( .*)?")
-_LISTENER: Final = re.compile(r"[0-9]+ +inet  n       -      n      -      100     nice-smtpd")
+_LISTENER: Final = re.compile(
+    r"[0-9]+ +inet  n       -      n      -      (100     nice-smtpd|1       postscreen)"
+    r"|smtpd +pass  -       -      n      -      100     nice-smtpd"
+    r"|    -o \{ postscreen_cache_map = lmdb:\$data_directory/postscreen-[0-9]+ \}"
+)
 _UPSTREAMS_OWN: Final = re.compile(
     r"smtp(-[a-z0-9-]+)? +unix  -       -      n      -      [-\d]+ +smtp|(lmtp|tlsproxy-\S+) +unix .*"
     r"|    -o \{ (smtp|tlsproxy)_\w+ =( [^{}]*)? \}"
+    r"|lists +unix  -       -      n      -      10      lmtp|    -o \{ lmtp_\w+ = [^{}]* \}|# LIST_LMTP"
     r"|# (UPSTREAMS \[[a-z0-9-]+\]|(SENDER_RELAY|TRANSPORT)_TABLE line \d+)"
 )
 _SERVICES_OWN: Final = re.compile(

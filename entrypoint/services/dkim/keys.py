@@ -1,4 +1,4 @@
-"""The keys in force, from the file that the start wrote; read again when it is another. Disk."""
+"""The keys in force, and for what, from the file that the start wrote; read again when it is another. Disk."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Keys:
     def __init__(self, path: str) -> None:
         self._path = path
         self._state = self._find_state()
-        self._signers = self._load()
+        self._signers, self.lists = self._load()
 
     def refresh(self) -> str | None:
         """Follow the file; return why that is not possible, once, when what was there before stays in force."""
@@ -24,7 +24,7 @@ class Keys:
             if state == self._state:
                 return None
             self._state = state
-            self._signers = self._load()
+            self._signers, self.lists = self._load()
         except (OSError, ValueError, KeyError) as error:
             return f"the DKIM keys cannot be read again, and those from before go on signing: {error}"
         return None
@@ -37,16 +37,16 @@ class Keys:
         found = os.stat(self._path)
         return found.st_ino, found.st_mtime_ns
 
-    def _load(self) -> dict[str, tuple[Signer, ...]]:
+    def _load(self) -> tuple[dict[str, tuple[Signer, ...]], frozenset[str]]:
         with open(self._path, encoding="ascii") as file:
-            domains = json.load(file)
+            told = json.load(file)
         found = {
             pattern: tuple(make_signer(one["domain"], one["selector"], one["key"]) for one in signers)
-            for pattern, signers in domains.items()
+            for pattern, signers in told["keys"].items()
         }
         if not all(found.values()):
             raise ValueError("a domain without a key")  # its mail would leave unsigned
-        return found
+        return found, frozenset(told["lists"])
 
 
 def _list_patterns(domain: str) -> Iterator[str]:

@@ -2,11 +2,14 @@
 
 The protocol is Sendmail's, version 6 (MILTER_README; libmilter/mfdef.h): packets of a length, a command and its data.
 Of a session only the header and the body of each message are asked for, and an answer is given twice: whether the
-message is ours to sign, so that the body of any other is not even sent, and the signatures at its end.
+message is ours to sign, so that the body of any other is not even sent, and the signatures at its end. Where strangers
+may send to lists the recipients are asked for, too: what goes to lists alone may be a stranger's, who says what he
+likes in From, and is not signed.
 """
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -21,6 +24,9 @@ _WANTED: Final = (
     | 0x80 | 0x80000  # no answer to a header field or a piece of the body
     | 0x100000  # values with the blank behind the colon
 )  # fmt: skip
+_NO_RECIPIENTS: Final = 0x08
+_RECIPIENT: Final = re.compile(rb"<?[^\0]*@([a-z0-9._\x80-\xff-]+|\[[^]\[<>()\0]*\])>?\0.*", re.DOTALL | re.IGNORECASE)
+"""An address that can be read at a glance. What is written in another way proves nothing of who sends."""
 _MOST_BYTES: Final = 1 << 20
 """Of one packet: a piece of a body has 64 kB, and a header field header_size_limit at most (postconf(5))."""
 _UNASKED: Final = frozenset(b"CHMRTU")
@@ -38,12 +44,19 @@ class ProtocolError(Exception):
 class Session:
     """What was received of a connection, and of the message under way.
 
-    `find_signers` returns who signs for a domain, nobody for one that is none of ours.
+    `find_signers` returns who signs for a domain, nobody for one that is none of ours. `lists`: the domains to which
+    strangers may send, and to no others.
     """
 
-    def __init__(self, find_signers: Callable[[str], Sequence[Signer]], find_now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        find_signers: Callable[[str], Sequence[Signer]],
+        find_now: Callable[[], float],
+        lists: frozenset[str] = frozenset(),
+    ) -> None:
         self._find_signers = find_signers
         self._find_now = find_now
+        self._lists = lists
         self._received = bytearray()
         self.failure: Exception | None = None
         """Why a message was not signed, and so not taken."""
@@ -53,6 +66,7 @@ class Session:
         self._fields: list[Field] = []
         self._signers: list[Signer] = []
         self._body = BodyHash()
+        self._is_ours = not self._lists
 
     def receive(self, data: bytes) -> bytes | None:
         """Take what has come and return what is to be answered; `None` at the end of the connection."""
@@ -77,6 +91,9 @@ class Session:
             self._fields.append((name, value.removesuffix(b"\0")))
         elif command == ord("B"):
             self._body.update(content)
+        elif command == ord("R") and self._lists:
+            self._is_ours = self._is_ours or self._goes_elsewhere(content)
+            return _GO_ON
         elif command == ord("N"):
             return self._try(self._choose_signers)
         elif command == ord("E"):
@@ -85,7 +102,7 @@ class Session:
         elif command in b"AK":
             self._begin()
         elif command == ord("O"):
-            return _negotiate(content)
+            return _negotiate(content, _WANTED & ~_NO_RECIPIENTS if self._lists else _WANTED)
         elif command in _UNASKED:
             return _GO_ON
         elif command != ord("D"):
@@ -101,8 +118,14 @@ class Session:
             self._begin()
             return _TRY_LATER
 
+    def _goes_elsewhere(self, recipient: bytes) -> bool:
+        """Return whether a recipient, which Postfix has let pass, is none that it lets strangers send to."""
+        match = _RECIPIENT.fullmatch(recipient)
+        return match is not None and match[1].rstrip(b".").lower().decode("utf-8", "replace") not in self._lists
+
     def _choose_signers(self) -> bytes:
-        domains = find_domains(value for name, value in self._fields if name.strip().lower() == b"from")
+        authors = (value for name, value in self._fields if name.strip().lower() == b"from")
+        domains = find_domains(authors) if self._is_ours else ()
         # Of several patterns one domain may come: it signs once.
         signers = {
             (signer.domain, signer.selector): signer for domain in domains for signer in self._find_signers(domain)
@@ -124,11 +147,11 @@ class Session:
         return added + _GO_ON
 
 
-def _negotiate(content: bytes) -> bytes:
+def _negotiate(content: bytes, wanted: int) -> bytes:
     """Return what is wanted of what is offered; refuse what cannot do it."""
     if len(content) < 12:
         raise ProtocolError("an offer without its numbers")
     version, actions, steps = struct.unpack_from(">III", content)
-    if version < _VERSION or not actions & _ADD_HEADERS or steps & _WANTED != _WANTED:
+    if version < _VERSION or not actions & _ADD_HEADERS or steps & wanted != wanted:
         raise ProtocolError(f"an offer of version {version}, actions {actions:#x}, steps {steps:#x}")
-    return struct.pack(">IcIII", 13, b"O", _VERSION, _ADD_HEADERS, _WANTED)
+    return struct.pack(">IcIII", 13, b"O", _VERSION, _ADD_HEADERS, wanted)

@@ -58,7 +58,7 @@ class Service:
         except OSError:
             return  # it has left already
         peer.settimeout(_ANSWER_SECONDS)
-        self._selector.register(peer, selectors.EVENT_READ, Session(self._keys.find, time.time))
+        self._selector.register(peer, selectors.EVENT_READ, Session(self._keys.find, time.time, self._keys.lists))
 
     def _serve(self, peer: socket.socket, session: Session) -> None:
         try:
