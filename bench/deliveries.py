@@ -133,14 +133,14 @@ def measure_all(image: str, base: str, rounds: int, scenarios: Sequence[Scenario
     subjects = make_subjects(image)
     machine = {**describe_machine(), "fsync": measure_fsync()}
     last = (os.cpu_count() or 1) - 1
-    cores = ("0", str(min(1, last)))
+    cores, every = ("0", str(min(1, last))), (f"0-{last}", f"0-{last}")
     samples: dict[str, dict[str, list[dict[str, Any]]]] = {}
     with make_authority() as authority:
         for number in range(rounds):
             for scenario in scenarios:
                 names = scenario.relays if number % 2 == 0 else scenario.relays[::-1]
                 for name in names:
-                    row = measure(subjects[name], scenario, authority, cores)
+                    row = measure(subjects[name], scenario, authority, every if scenario.is_shared else cores)
                     samples.setdefault(scenario.name, {}).setdefault(name, []).append(row)
                     sys.stderr.write(f"{scenario.name} {name}: {row['delivered_per_second']:.1f}/s\n")
     return {
@@ -167,6 +167,7 @@ def describe(scenario: Scenario, samples: dict[str, list[dict[str, Any]]]) -> di
         "messages": scenario.messages,
         "recipients": scenario.recipients,
         "pause_seconds": scenario.pause_seconds,
+        "is_shared": scenario.is_shared,
         "relays": relays,
         "over_bare": compare(relays),
     }

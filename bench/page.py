@@ -48,7 +48,8 @@ def render_tables(results: dict[str, Any]) -> str:
     for name, scenario in results["scenarios"].items():
         lines += [
             f"**{name}**: {scenario['messages']} messages of {scenario['bytes']} bytes, {scenario['sessions']} client "
-            f"session{'s' * (scenario['sessions'] > 1)}, {scenario['trip_ms']} ms to the upstream",
+            f"session{'s' * (scenario['sessions'] > 1)}, {scenario['trip_ms']} ms to the upstream"
+            + (", everybody on every core" if scenario.get("is_shared") else ""),
             "",
             "| | runs | " + " | ".join(title for title, _ in COLUMNS) + " | times bare |",
             "|---|" + "---:|" * (len(COLUMNS) + 2),

@@ -32,6 +32,9 @@ class Scenario:
     is_backlog: bool = False
     """Whether the upstream is away until everything is queued, and the time is counted from then."""
 
+    is_shared: bool = False
+    """Whether everybody may use every core, as on a small server; by default the relay has one of its own."""
+
     @property
     def transactions(self) -> int:
         """How many times the upstream takes a message: each to some of the recipients."""
@@ -42,6 +45,9 @@ SCENARIOS: Final = (
     Scenario(name="burst-0", trip_ms=0, bytes=4000, sessions=20, messages=2000),
     Scenario(name="burst-20", trip_ms=20, bytes=4000, sessions=20, messages=2000),
     Scenario(name="burst-80", trip_ms=80, bytes=4000, sessions=20, messages=2000),
+    Scenario(name="shared-0", trip_ms=0, bytes=4000, sessions=20, messages=2000, is_shared=True),
+    Scenario(name="shared-20", trip_ms=20, bytes=4000, sessions=20, messages=2000, is_shared=True),
+    Scenario(name="shared-80", trip_ms=80, bytes=4000, sessions=20, messages=2000, is_shared=True),
     Scenario(name="one-0", trip_ms=0, bytes=4000, sessions=1, messages=500),
     Scenario(name="one-20", trip_ms=20, bytes=4000, sessions=1, messages=500),
     Scenario(name="100k-0", trip_ms=0, bytes=100_000, sessions=20, messages=500),

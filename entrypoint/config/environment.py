@@ -8,27 +8,20 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Callable, Collection, Mapping
-from typing import Any, Final, cast
+from collections.abc import Collection, Mapping
+from typing import Any, Final
 
 from entrypoint import paths
 from entrypoint.config.contradictions import find_contradictions, find_warnings
-from entrypoint.config.declaration import MISSING, Declaration, InvalidValue
+from entrypoint.config.declaration import InvalidValue
 from entrypoint.config.fragments import FRAGMENT_SUFFIX, OwnFile
 from entrypoint.config.names import FILE_SUFFIX, PARAMETER_PREFIX, find_unknown_names, is_service_link
 from entrypoint.config.own_postfix import OwnPostfix, judge_own
+from entrypoint.config.parsing import parse_values
 from entrypoint.config.providers import find_preset
 from entrypoint.config.settings import DECLARATIONS, Settings
-from entrypoint.config.texts import decode, describe_problem, is_text, refuse_surrogates
+from entrypoint.config.texts import decode, is_text, refuse_surrogates
 from entrypoint.errors import ConfigurationError, Problem
-from entrypoint.placeholders import leave_out
-
-# Files of variables, and the checks that marshmallow has of its own, take two thirds of the time.
-with leave_out("marshmallow.validate", "dotenv", "dotenv.main", "decimal", "logging", "uuid"):
-    import marshmallow
-
-    vars(marshmallow).setdefault("validate", None)  # environs hands it on
-    from environs import Env, EnvError, EnvValidationError
 
 _MAX_FILE_BYTES: Final = 8 * 2**20
 
@@ -54,7 +47,7 @@ def read_settings(
     values = {**find_preset(values.get("PROVIDER"), values), **values}
     # What has a problem already is not "not set" as well.
     lost = frozenset(problem.setting.removesuffix(FILE_SUFFIX) for problem in problems)
-    parsed, unread = _parse_values(values, lost, problems)
+    parsed, unread = parse_values(values, lost, problems)
     own = _read_own(variables, parameters_path, directory, problems, warnings)
 
     unknown = find_unknown_names(variables)
@@ -86,7 +79,7 @@ def read_chosen(names: Collection[str], environ: Mapping[str, str]) -> dict[str,
     found = {name: value for name in names if (value := _find_value(name, variables, problems)) is not None}
     preset = find_preset(variables.get("PROVIDER"), ("OAUTH2_REFRESH_TOKEN",))
     found = {**{name: value for name, value in preset.items() if name in names}, **found}
-    parsed, _ = _parse_values({"RELAYHOST": "[localhost]", **found}, frozenset(), problems)
+    parsed, _ = parse_values({"RELAYHOST": "[localhost]", **found}, frozenset(), problems)
     if problems:
         raise ConfigurationError(problems)
     return {name: parsed[name.lower()] for name in names if parsed[name.lower()] is not None}
@@ -172,69 +165,6 @@ def _read_file(setting: str, path: str, problems: list[Problem]) -> bytes | None
     # A value without a slash is hardly a path; it may be the secret itself, in the wrong variable.
     problems.append(Problem(setting=setting, value=path if "/" in path else None, what=what, remedy=remedy))
     return None
-
-
-class _Environment(Env):
-    """environs, reading from the values that were found instead of from os.environ."""
-
-    def __init__(self, values: Mapping[str, str | bytes]) -> None:
-        super().__init__(eager=False)
-        self._found = values
-
-    def _get_value(self, env_key: str, default: Any) -> Any:
-        return self._found.get(env_key, default)
-
-
-def _parse_values(
-    values: Mapping[str, str | bytes], lost: frozenset[str], problems: list[Problem]
-) -> tuple[dict[str, Any], frozenset[str]]:
-    """Return each setting's value by field name, and the names of those that could not be read, the lost among them.
-
-    The latter have their default, so that the rules between the others can still be checked.
-    """
-    env = _Environment(values)
-    parsed: dict[str, Any] = {}
-    for declaration in DECLARATIONS:
-        parser = f"parse_{declaration.name.lower()}"
-        env.add_parser(parser, _defer(declaration))
-        if declaration.is_required or declaration.default is not None or declaration.name in values:
-            value = getattr(env, parser)(declaration.name, declaration.default or ...)
-        else:
-            value = None
-        parsed[declaration.name.lower()] = value
-    unread = lost
-    try:
-        env.seal()
-    except EnvValidationError as error:
-        # environs files what the parsers raised under each name; here that is always our InvalidValue.
-        messages = cast("Mapping[str, list[InvalidValue | str]]", error.error_messages)
-        unread |= frozenset(messages)
-        for declaration in DECLARATIONS:
-            if declaration.name in messages and declaration.name not in lost:
-                message = messages[declaration.name][0]
-                problems.append(describe_problem(declaration, message, values.get(declaration.name), FILE_SUFFIX))
-                default = declaration.default
-                parsed[declaration.name.lower()] = None if default is None else declaration.parse(default)
-    return parsed, unread
-
-
-def _defer(declaration: Declaration) -> Callable[[str | bytes], Any]:
-    """Return the declaration's parser in the form that environs collects errors from."""
-
-    def parse(value: str | bytes) -> Any:
-        try:
-            if isinstance(value, bytes):
-                if declaration.parse_file is not None:
-                    return declaration.parse_file(value)
-                value = decode(value)
-            refuse_surrogates(value)
-            if declaration.cleared is not MISSING and value.strip().lower() == "none":
-                return declaration.cleared
-            return declaration.parse(value)
-        except InvalidValue as invalid:
-            raise EnvError(invalid) from invalid
-
-    return parse
 
 
 def _read_own(

@@ -265,6 +265,12 @@ class _Conversion:
                     "NOT TAKEN: how clients log in, and speak TLS (smtpd_sasl_*, smtpd_tls_*): if they do, set "
                     "SMTPD_USERS_TABLE_FILE, SMTPD_TLS_CERT_FILE and SMTPD_TLS_KEY_FILE"
                 )
+            elif name == "relay_domains":
+                if value:
+                    self._draft.remark(
+                        f"LEFT OUT: {name} = {value}: what comes in from outside is taken for a list server alone. If "
+                        "there is one, set LIST_DOMAINS, LIST_LMTP and LIST_MAPS_DIR (docs/inbound.md)"
+                    )
             elif FOR_MAILBOXES.fullmatch(name):
                 if value and name not in ("local_transport",):
                     self._draft.remark(

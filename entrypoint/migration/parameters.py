@@ -34,7 +34,7 @@ ALREADY_SO: Final = re.compile(
 """What follows by itself, or what a relay has no use for."""
 FOR_MAILBOXES: Final = re.compile(
     r"mydestination|home_mailbox|mailbox_\w+|local_\w+|luser_relay|recipient_delimiter|virtual_\w+"
-    r"|relay_domains|relay_recipient_maps|mail_spool_directory"
+    r"|relay_recipient_maps|mail_spool_directory"
 )
 FOR_LOGINS: Final = re.compile(
     r"smtpd_sasl_\w+|smtpd_tls_\w+|smtpd_use_tls|smtpd_enforce_tls|broken_sasl_auth_clients|cyrus_sasl_\w+"

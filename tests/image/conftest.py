@@ -136,6 +136,13 @@ def upstream(the_upstream: Upstream) -> Iterator[Upstream]:
 
 
 @pytest.fixture
+def kept_upstream(the_upstream: Upstream) -> Iterator[Upstream]:
+    """The mock upstream with its records from test to test, good again after each: mail flows all the time."""
+    yield the_upstream
+    the_upstream.mend()
+
+
+@pytest.fixture
 def relays(
     engine: Engine, network: Network, the_upstream: Upstream, request: pytest.FixtureRequest
 ) -> Iterator[Relays]:

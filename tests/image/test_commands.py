@@ -99,6 +99,24 @@ def test_check_warns_where_a_setting_weakens_a_safe_default() -> None:
     )
 
 
+@pytest.mark.parametrize("user", ["root", "authrelay"])
+def test_commands_of_tests_have_the_rights_of_an_exec(user: str, relays: Relays) -> None:
+    """Tests enter containers by themselves; with more rights than people have they would not see what people meet."""
+    relay = relays.start()
+    command = [
+        *("sh", "-c"),
+        "grep -E '^(Uid|Gid|Groups|Cap[A-Z][a-z]+|NoNewPrivs):' /proc/self/status; readlink /proc/self/ns/*; pwd;"
+        " env | grep -vE '^(HOME|_)=' | sort; cat; exit 3",
+    ]
+    options = ["--interactive", "--user", user, "--env", "A=b c"]
+    theirs = run_docker(["exec", *options, relay.container.name, *command], stdin=b"in", check=False)
+    ours = relay.container.exec(command, user=user, env={"A": "b c"}, stdin=b"in", check=False)
+    assert ours.text.splitlines() == theirs.text.splitlines()
+    assert (ours.status, ours.stderr) == (theirs.status, theirs.stderr) == (3, b"")
+    shown = run_docker(["exec", relay.container.name, "authrelay", "queue"]).text
+    assert shown == relay.exec(["authrelay", "queue"]).text == "The queue is empty.\n"
+
+
 def test_render_writes_what_a_start_would_write(relays: Relays) -> None:
     """A person reads the rendered files to trust the image: they must be the very same."""
     relay = relays.start()

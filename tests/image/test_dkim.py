@@ -368,6 +368,7 @@ def test_changed_key_file_is_taken_up_while_the_relay_runs(
     relay.set_secret("/run/keys/dkim.pem", second.pem.reveal().encode())
     wait_until(lambda: "changed: the DKIM keys" in relay.logs(), 20, "the new key should be taken")
     client.send(address, 25, "a@example.test", ["b@example.com"], SHAPES[0].data)
+    upstream.wait_messages(2)
     client.send(address, 25, "a@old.test", ["b@example.com"], _make(b"Subject: x\r\n", b"x\r\n", b"A <a@old.test>"))
     before, after, rewritten = upstream.wait_messages(3)
     assert b"From: A <a@example.test>\r\n" in rewritten.data

@@ -105,7 +105,7 @@ class Client:
             "helo": helo,
             "timeout": timeout_seconds,
         }
-        result = self.container.look(
+        result = self.container.exec(
             ["python", "-c", _SCRIPT], stdin=json.dumps(order).encode(), timeout_seconds=timeout_seconds + 60
         )
         answer = json.loads(result.stdout)

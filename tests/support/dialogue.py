@@ -85,5 +85,5 @@ def hold_dialogues(
         done = subprocess.run(command, input=stdin, stdout=subprocess.PIPE, timeout=120, check=True)
         output = done.stdout
     else:
-        output = place.container.look([place.python, "-c", _SCRIPT], stdin=stdin).stdout
+        output = place.container.exec([place.python, "-c", _SCRIPT], stdin=stdin).stdout
     return [[Answer(code=code, text=text) for code, text in replies] for replies in json.loads(output)]

@@ -19,9 +19,11 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tests.support import daemon
 from tests.support.wait import wait_until
 
 LABEL = "authrelay.test"
+_CAPABILITIES = int(pathlib.Path("/proc/sys/kernel/cap_last_cap").read_text()) + 1
 
 
 class EngineError(AssertionError):
@@ -98,6 +100,18 @@ def pack(files: Mapping[str, File]) -> bytes:
     return buffer.getvalue()
 
 
+def _order(container: str, order: str, arguments: Sequence[str], timeout_seconds: float = 120) -> None:
+    """Have the daemon do something with a container, or the `docker` command with the arguments."""
+    if not daemon.is_here():
+        run_docker(arguments, timeout_seconds=timeout_seconds)
+        return
+    method, path = ("DELETE", order) if order.startswith("?") else ("POST", f"/{order}")
+    try:
+        daemon.ask(method, f"/containers/{container}{path}", timeout_seconds)
+    except daemon.DaemonError as error:
+        raise EngineError(f"docker {' '.join(arguments)}: {error}") from error
+
+
 class Network:
     """A bridge network of the run."""
 
@@ -111,19 +125,54 @@ class Network:
         return found
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Entry:
+    """How this process enters a container: nsenter(1), and setpriv(1) there to have no more rights than it has."""
+
+    pid: int
+    since: float
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+
+    @classmethod
+    def find(cls, known: Mapping[str, Any]) -> _Entry | None:
+        """Return the way in, by what the engine and proc(5) know of it; nothing where its users are mapped."""
+        pid = int(known["State"]["Pid"])
+        process = pathlib.Path(f"/proc/{pid}")
+        if not pid or os.readlink(process / "ns/user") != os.readlink("/proc/self/ns/user"):
+            return None
+        if not (process / "root/usr/bin/setpriv").exists():
+            return None
+        since = process.stat().st_ctime
+        status = dict(line.split(":\t", 1) for line in (process / "status").read_text().splitlines())
+        bounds = int(status["CapBnd"], 16)
+        dropped = [f"-cap_{number}" for number in range(_CAPABILITIES) if not bounds & 1 << number]
+        variables = (f"HOSTNAME={known['Config']['Hostname']}", *known["Config"]["Env"])
+        return cls(
+            pid=pid,
+            since=since,
+            command=(
+                *("nsenter", f"--target={pid}", "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--"),
+                *("setpriv", *([f"--bounding-set={','.join(dropped)}"] if dropped else [])),
+                *(["--no-new-privs"] if status["NoNewPrivs"] == "1" else []),
+            ),
+            environment=dict(one.split("=", 1) for one in variables),
+        )
+
+
 class Container:
     """One container of the run."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._pid, self._pid_since, self._search_path = 0, 0.0, ""
+        self._entry: _Entry | None = None
 
     def exec(
         self,
         command: Sequence[str],
         *,
         stdin: bytes = b"",
-        user: str = "",
+        user: str = "root",
         env: Mapping[str, str] | None = None,
         check: bool = True,
         timeout_seconds: float = 120,
@@ -131,71 +180,56 @@ class Container:
     ) -> Result:
         """Run a command inside; raise EngineError when it fails, unless `check` is false.
 
-        Privileged is with all capabilities, whatever the container has.
+        Privileged is with all capabilities, whatever the container has. An exec by the engine takes a tenth of a second
+        of a processor; where this process may enter the container itself it does, for a twentieth of that. The command
+        then has the container's namespaces, environment and rights, but not its control group and system call filter.
         """
-        options = ["--interactive", *(["--user", user] if user else []), *(["--privileged"] if is_privileged else [])]
-        for key, value in (env or {}).items():
-            options += ["--env", f"{key}={value}"]
-        return run_docker(
-            ["exec", *options, self.name, *command], stdin=stdin, check=check, timeout_seconds=timeout_seconds
-        )
-
-    def look(
-        self, command: Sequence[str], *, stdin: bytes = b"", check: bool = True, timeout_seconds: float = 120
-    ) -> Result:
-        """Run a command that only looks, or talks to others, without the engine where this process may enter itself.
-
-        An exec takes a tenth of a second of a processor, nsenter(1) a fiftieth of that. The command is root's, with all
-        rights, and outside the container's limits.
-        """
-        pid = self._find_enterable()
-        if not pid:
-            return self.exec(command, stdin=stdin, check=check, timeout_seconds=timeout_seconds)
+        entry = None if is_privileged else self._find_entry()
+        if entry is None:
+            options = ["--interactive", "--user", user, *(["--privileged"] if is_privileged else [])]
+            for key, value in (env or {}).items():
+                options += ["--env", f"{key}={value}"]
+            return run_docker(
+                ["exec", *options, self.name, *command], stdin=stdin, check=check, timeout_seconds=timeout_seconds
+            )
         done = subprocess.run(
-            ["nsenter", f"--target={pid}", "--mount", "--uts", "--ipc", "--net", "--pid", "--", *command],
+            [*entry.command, f"--reuid={user}", f"--regid={user}", "--init-groups", "--", *command],
             input=stdin,
             capture_output=True,
             timeout=timeout_seconds,
             check=False,
-            env={"PATH": self._search_path},
+            env={**entry.environment, **(env or {})},
         )
         if check and done.returncode != 0:
             said = (done.stderr + done.stdout).decode("utf-8", "replace").strip()
             raise EngineError(f"in {self.name}: {' '.join(command)}: status {done.returncode}: {said}")
         return Result(status=done.returncode, stdout=done.stdout, stderr=done.stderr)
 
-    def _find_enterable(self) -> int:
-        """Return its first process, if it runs on this machine, with its users as ours, and this is root; else 0."""
+    def _find_entry(self) -> _Entry | None:
+        """Return the way in, if its first process runs on this machine, with its users as ours, and this is root."""
         if os.geteuid() != 0 or shutil.which("nsenter") is None:
-            return 0
+            return None
         with contextlib.suppress(OSError):
-            if self._pid and os.stat(f"/proc/{self._pid}").st_ctime == self._pid_since:
-                return self._pid
-        pid = int(self.inspect()["State"]["Pid"])
+            if self._entry and os.stat(f"/proc/{self._entry.pid}").st_ctime == self._entry.since:
+                return self._entry
         try:
-            environ = pathlib.Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-            is_mapped = os.readlink(f"/proc/{pid}/ns/user") != os.readlink("/proc/self/ns/user")
-            since = os.stat(f"/proc/{pid}").st_ctime
+            self._entry = _Entry.find(self.inspect())
         except OSError:
-            return 0
-        if not pid or is_mapped:
-            return 0
-        paths = (one.removeprefix(b"PATH=").decode() for one in environ if one.startswith(b"PATH="))
-        self._search_path = next(paths, "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-        self._pid, self._pid_since = pid, since
-        return pid
+            self._entry = None
+        return self._entry
 
     def start(self) -> None:
         """Start it (again)."""
-        run_docker(["start", self.name])
+        _order(self.name, "start", ["start", self.name])
 
     def stop(self, timeout_seconds: int = 30) -> None:
         """Send its stop signal, and KILL after the timeout."""
-        run_docker(["stop", "--time", str(timeout_seconds), self.name], timeout_seconds=timeout_seconds + 60)
+        arguments = ["stop", "--time", str(timeout_seconds), self.name]
+        _order(self.name, f"stop?t={timeout_seconds}", arguments, timeout_seconds + 60)
 
     def kill(self, signal: str = "KILL") -> None:
         """Send a signal to its first process."""
-        run_docker(["kill", "--signal", signal, self.name])
+        _order(self.name, f"kill?signal={signal}", ["kill", "--signal", signal, self.name])
 
     def restart(self, timeout_seconds: int = 30) -> None:
         """Stop and start."""
@@ -204,15 +238,16 @@ class Container:
 
     def pause(self) -> None:
         """Freeze all its processes."""
-        run_docker(["pause", self.name])
+        _order(self.name, "pause", ["pause", self.name])
 
     def unpause(self) -> None:
         """Let them go on."""
-        run_docker(["unpause", self.name])
+        _order(self.name, "unpause", ["unpause", self.name])
 
     def remove(self) -> None:
         """Remove it with its anonymous volumes, running or not."""
-        run_docker(["rm", "--force", "--volumes", self.name], check=False)
+        with contextlib.suppress(EngineError):
+            _order(self.name, "?force=1&v=1", ["rm", "--force", "--volumes", self.name])
 
     def put(self, files: Mapping[str, File]) -> None:
         """Copy files in, with their modes and owners; also before the start. Not into a tmpfs."""
@@ -229,11 +264,21 @@ class Container:
 
     def logs(self) -> str:
         """Standard output and standard error, in the order in which docker received them."""
-        return run_docker(["logs", self.name], is_merged=True).text
+        if not daemon.is_here():
+            return run_docker(["logs", self.name], is_merged=True).text
+        body = daemon.ask("GET", f"/containers/{self.name}/logs?stdout=1&stderr=1")
+        return daemon.join_streams(body).decode("utf-8", "replace")
 
     def inspect(self) -> dict[str, Any]:
         """What docker knows about it."""
-        found: dict[str, Any] = json.loads(run_docker(["inspect", self.name]).stdout)[0]
+        found: dict[str, Any]
+        if daemon.is_here():
+            try:
+                found = json.loads(daemon.ask("GET", f"/containers/{self.name}/json"))
+            except daemon.DaemonError as error:
+                raise EngineError(str(error)) from error
+        else:
+            (found,) = json.loads(run_docker(["inspect", self.name]).stdout)
         return found
 
     @property

@@ -8,22 +8,32 @@ from collections.abc import Sequence
 
 from tests.support.engine import Container, Engine, Network
 from tests.support.upstream import PEERS_TAG
+from tests.support.wait import wait_until
 
 LIST_SERVER_IMAGE = f"authrelay-peer-mailman:{PEERS_TAG}"
 LIST_SERVER_HOST = "mailman.example.test"
 DATA = "/var/lib/mailman3/data"
+_CONFIGURATION = "/etc/mailman3/mailman.cfg"
 _PORT = 8024
 
+_GO_ON = f"{DATA}/.go-on"
 _MAKE = """
+import os, time
 from zope.component import getUtility
-from mailman.app.lifecycle import create_list
+from mailman.app.lifecycle import create_list, remove_list
 from mailman.interfaces.domain import IDomainManager
+from mailman.interfaces.listmanager import IListManager
 domains = getUtility(IDomainManager)
 for name in {names!r}:
     domain = name.partition("@")[2]
     if domains.get(domain) is None:
         domains.add(domain, alias_domain={aliases!r}.get(domain))
     create_list(name)
+commit()
+while not os.path.exists({go_on!r}):
+    time.sleep(0.05)
+for name in {removed!r}:
+    remove_list(getUtility(IListManager).get(name))
 commit()
 """
 _READ = r"""
@@ -60,7 +70,7 @@ class Taken:
 
 
 class ListServer:
-    """A container with Mailman's LMTP server; its data directory is a volume."""
+    """A container with Mailman's LMTP server, which takes some seconds to start; its data directory is a volume."""
 
     def __init__(self, engine: Engine, network: Network) -> None:
         self.volume = engine.volume()
@@ -72,7 +82,6 @@ class ListServer:
             aliases=(LIST_SERVER_HOST,),
             arguments=["--volume", f"{self.volume}:{DATA}"],
         )
-        self.wait_listening()
 
     def wait_listening(self) -> None:
         """Wait until it takes sessions."""
@@ -81,17 +90,34 @@ class ListServer:
         if not self.container.is_running:
             raise AssertionError(f"Mailman ended: {self.container.logs()}")
 
-    def make_lists(self, *names: str, aliases: dict[str, str] | None = None) -> None:
-        """Make lists, and their domains; `aliases`: the alias_domain of a domain."""
-        script = _MAKE.format(names=names, aliases=aliases or {})
-        self.run(["shell"], stdin="exec(" + repr(script) + ")\n")
+    def make_lists(self, *names: str, aliases: dict[str, str], removed: Sequence[str]) -> None:
+        """Make lists and their domains, and at `go_on` remove some of them again; `aliases`: a domain's alias_domain.
 
-    def run(self, arguments: Sequence[str], *, stdin: str = "") -> str:
-        """Run Mailman's command line as its user."""
-        command = ["setpriv", "--reuid=list", "--regid=list", "--clear-groups"]
-        mailman = ["mailman", "-C", "/etc/mailman3/mailman.cfg", *arguments]
-        return self.container.look([*command, *mailman], stdin=stdin.encode()).text
+        One process does both: each takes seconds to begin.
+        """
+        self.wait_listening()
+        script = _MAKE.format(names=names, aliases=aliases, removed=tuple(removed), go_on=_GO_ON)
+        command = (
+            "setpriv",
+            "--reuid=list",
+            "--regid=list",
+            "--clear-groups",
+            "mailman",
+            "-C",
+            _CONFIGURATION,
+            "shell",
+        )
+        self.container.exec(command, stdin=f"exec({script!r})\n".encode())
+
+    def wait_written(self, name: str) -> None:
+        """Wait until a list is in the file for Postfix."""
+        command = ["grep", "--quiet", f"^{name} ", f"{DATA}/postfix_lmtp"]
+        wait_until(lambda: self.container.exec(command, check=False).status == 0, 60, f"Mailman should have {name}")
+
+    def go_on(self) -> None:
+        """Let `make_lists` remove what it has to."""
+        self.container.exec(["touch", _GO_ON])
 
     def taken(self) -> list[Taken]:
         """What it has taken since it was made."""
-        return [Taken(**one) for one in json.loads(self.container.look(["python3", "-c", _READ]).stdout)]
+        return [Taken(**one) for one in json.loads(self.container.exec(["python3", "-c", _READ]).stdout)]

@@ -148,7 +148,7 @@ def is_empty_or_late(relay: Relay, at: float) -> bool:
 def count_queue(relay: Relay) -> int:
     """How many whole messages the queue has; cheap, also with thousands. What a kill left half written is none."""
     return int(
-        relay.container.look(["sh", "-c", f"cd /var/spool/postfix && find {_QUEUES} -type f -perm -u+x | wc -l"]).text
+        relay.container.exec(["sh", "-c", f"cd /var/spool/postfix && find {_QUEUES} -type f -perm -u+x | wc -l"]).text
     )
 
 

@@ -55,7 +55,7 @@ class LogServer:
         def is_listening() -> bool:
             if not self.container.is_running:
                 raise AssertionError(f"rsyslog ended: {self.container.logs()}")
-            listening = self.container.look(["cat", "/proc/net/tcp", "/proc/net/tcp6"]).text
+            listening = self.container.exec(["cat", "/proc/net/tcp", "/proc/net/tcp6"]).text
             return all(f":{port:04X} " in listening for port in (601, 6514))
 
         wait_until(is_listening, 20, "rsyslog should listen")
@@ -67,7 +67,7 @@ class LogServer:
 
     def received(self) -> list[Received]:
         """Everything that it has received, in its order."""
-        text = self.container.look(["cat", _MESSAGES], check=False).text
+        text = self.container.exec(["cat", _MESSAGES], check=False).text
         return [_parse(json.loads(line)) for line in text.splitlines()]
 
     def wait_received(

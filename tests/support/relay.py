@@ -170,7 +170,7 @@ class Relay:
 
     def banner(self, port: int = 25) -> str:
         """The first line that the relay says on a port; empty when nobody listens."""
-        return self.container.look(["bash", "-c", _BANNER, str(port)], check=False).text.strip()
+        return self.container.exec(["bash", "-c", _BANNER, str(port)], check=False).text.strip()
 
     def exec(self, command: Sequence[str], *, stdin: bytes = b"", check: bool = True) -> Result:
         """Run a command inside."""
@@ -187,7 +187,7 @@ class Relay:
 
     def queue(self) -> list[dict[str, Any]]:
         """The queue, one entry a message, as `postqueue -j` has it."""
-        return [json.loads(line) for line in self.container.look(["postqueue", "-j"]).text.splitlines() if line.strip()]
+        return [json.loads(line) for line in self.container.exec(["postqueue", "-j"]).text.splitlines() if line.strip()]
 
     def flush(self) -> None:
         """Try everything in the queue now."""

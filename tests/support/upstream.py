@@ -329,7 +329,7 @@ class _RealUpstream:
         if not self.container.is_running:
             raise AssertionError(f"{self.image} ended: {self.logs()}")
         # State 0A is LISTEN; asking the kernel leaves no trace in the server's log.
-        listening = self.container.look(["cat", "/proc/net/tcp", "/proc/net/tcp6"]).text
+        listening = self.container.exec(["cat", "/proc/net/tcp", "/proc/net/tcp6"]).text
         ports = {line.split()[1].rsplit(":")[-1] for line in listening.splitlines() if " 0A " in line}
         return {f"{port:04X}" for port in self.ports} <= ports
 

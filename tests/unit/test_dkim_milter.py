@@ -137,7 +137,9 @@ def test_what_a_stranger_may_have_sent_is_not_signed(recipients: Sequence[bytes]
         assert [command for command, _ in _read(session.receive(told) or b"")] == [b"c"] * len(recipients)
         message = _write_message(b"a@example.com")
         # What is accepted at once has no body.
-        answers = _read(session.receive(message if is_signed else message.partition(_pack(b"N"))[0] + _pack(b"N")) or b"")
+        answers = _read(
+            session.receive(message if is_signed else message.partition(_pack(b"N"))[0] + _pack(b"N")) or b""
+        )
         assert [command for command, _ in answers] == ([b"c", b"i", b"i", b"c"] if is_signed else [b"a"])
         session.receive(_pack(b"A"))
 

@@ -192,3 +192,22 @@ def test_route_for_everything_below_leaves_lists_alone() -> None:
     """transport(5) would find `.example.com` before relay_transport; the domain itself goes before that."""
     text = find_text(plan_for({**LISTS, "TRANSPORT_TABLE": ".example.com [b.example]:25"}, FACTS), "recipient_routes")
     assert text.splitlines()[0] == "lists.example.com lists:inet:[mailman]:8024"
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"),
+    [
+        ("5.4.4 unable to look up host mbox: Name or service not known", "4.4.4"),
+        ("5.4.4 Host or domain name not found. Name service error for name=mbox type=A: Host not found", "4.4.4"),
+        ("5.4.4 host a[1.2.3.4] said: 550 5.4.4 unable to look up host b (in reply to RCPT TO command)", "5.4.4"),
+        ("5.1.1 host a[1.2.3.4] said: 550 no (in reply to RCPT TO command)", "5.1.1"),
+    ],
+)
+def test_server_that_has_no_name_just_now_returns_nothing(reason: str, expected: str) -> None:
+    """Nor does that of TRANSPORT_TABLE or UPSTREAMS: smtp(8) excepts RELAYHOST alone, and lmtp(8) nobody."""
+    plan = plan_for({"RELAYHOST": "smtp.example.com", "TRANSPORT_TABLE": "a.example lmtp:mbox:24"})
+    rules = [line for line in find_text(plan, "not_about_the_message").splitlines() if line.startswith("/")]
+    results = [re.sub(rule.split("/")[1], r"4\1", reason) for rule in rules if re.search(rule.split("/")[1], reason)]
+    assert (results or [reason])[0].partition(" ")[0] == expected
+    services = find_text(plan, "master.cf")
+    assert "lmtp_delivery_status_filter = $smtp_delivery_status_filter" in services

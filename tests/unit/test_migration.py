@@ -88,6 +88,7 @@ def test_records_are_read_as_postmap_reads_them() -> None:
         ({"relayhost": "[a]:25", "mynetworks": "hash:/x"}, "NOT TAKEN: mynetworks = hash:/x names a table"),
         ({"relayhost": "[a]:25", "mynetworks": "10.2.0.0/16"}, "MYNETWORKS=127.0.0.0/8 [::1]/128 10.2.0.0/16"),
         ({"relayhost": "[a]:25", "inet_interfaces": "192.0.2.1"}, "NOT TAKEN: inet_interfaces = 192.0.2.1"),
+        ({"relayhost": "[a]:25", "relay_domains": "lists.a.test"}, "If there is one, set LIST_DOMAINS, LIST_LMTP and"),
         ({"relayhost": "[a]:25", "smtp_fallback_relay": "[b], [c]"}, "left out: [c]"),
     ],
 )
