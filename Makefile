@@ -6,10 +6,10 @@ SHELL := /bin/bash
 
 PYTEST_ARGUMENTS ?=
 
-.PHONY: help demo lists-demo stack test lint bench crash stops rotations faults floods soak events engine image peers lock clean
+.PHONY: help demo lists-demo lists-kills stack test lint bench crash stops rotations faults floods soak events engine image peers lock clean
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: image ## send a message through a relay to a mock upstream and show what happened (KEEP=yes leaves it running)
 	@scripts/demo
@@ -44,6 +44,11 @@ stack: image peers .venv/ready ## the list server in a browser, by mail, from a 
 	@BASE_IMAGE=$$(scripts/base-image) scripts/peers reader sslyze
 	@scripts/lists-images
 	@.venv/bin/python -m pytest tests/stack -n 0 --capture=no -q
+
+lists-kills: image peers .venv/ready ## 100 posts to 50 members while each service of the list server is killed; then what it costs
+	@scripts/lists-images
+	@AUTHRELAY_POSTS=$${POSTS:-100} AUTHRELAY_MEMBERS=$${MEMBERS:-50} AUTHRELAY_SECONDS=$${SECONDS_AWAY:-120} \
+	  .venv/bin/python -m pytest tests/stack/test_kills.py tests/stack/test_costs.py -n 0 --capture=no -q
 
 crash: image peers .venv/ready ## kill -9 something 200 times under load, and account for every message
 	@AUTHRELAY_ROUNDS=$${ROUNDS:-200} .venv/bin/python -m pytest tests/image/test_crash.py -n 0 --capture=no -q

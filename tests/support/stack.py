@@ -9,6 +9,7 @@ import email.policy
 import json
 import os
 import pathlib
+import re
 import smtplib
 import ssl
 import subprocess
@@ -35,6 +36,12 @@ kind, host, port, sender, recipient = sys.argv[1:]
 with getattr(smtplib, kind)(host, int(port), local_hostname="client.example.test", timeout=30) as server:
     print(server.sendmail(sender, [recipient], sys.stdin.buffer.read()))
 """
+# The mock's control API; what is on standard input is an order.
+_ASK: Final = """
+import sys, urllib.request
+order = sys.stdin.buffer.read() or None
+print(urllib.request.urlopen("http://127.0.0.1:8025" + sys.argv[1], order).read().decode())
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +52,16 @@ class Sent:
     rcpt_tos: tuple[str, ...]
     message: email.message.EmailMessage
     session_id: int
+    received_at: float
+    final_reply_at: float | None
+    """When the provider said 250, if it did."""
+
+    @property
+    def queue_id(self) -> str:
+        """By which the relay had it: the first of its Received."""
+        found = re.search(r"by mx\.example\.test .*?with \w+ id (\w+)", str(self.message["Received"]), re.DOTALL)
+        assert found, self.message["Received"]
+        return found[1]
 
     @property
     def text(self) -> str:
@@ -112,9 +129,15 @@ class Stack:
         command = ("python3", "-c", _HAND_OVER, kind, host, str(port), sender, recipient)
         self.compose("exec", "--no-TTY", "upstream", *command, stdin=message)
 
-    def converse_from_outside(self, sender: str, recipient: str, message: bytes) -> tuple[int, str]:
+    def make_context(self) -> ssl.SSLContext:
+        """What trusts its CA, and nobody else."""
+        return ssl.create_default_context(cadata=self.authority_pem)
+
+    def converse_from_outside(
+        self, sender: str, recipient: str, message: bytes, *, context: ssl.SSLContext | None = None
+    ) -> tuple[int, str]:
         """Bring a message to the published port 25, over TLS that is verified; the reply to RCPT, or to its end."""
-        context = ssl.create_default_context(cadata=self.authority_pem)
+        context = context or self.make_context()
         port = self.container("relay").published_port(25)
         with smtplib.SMTP("127.0.0.1", port, local_hostname="mx.example.com", timeout=30) as server:
             # The name that is looked for in the certificate, and that it has; the address is the published one.
@@ -135,17 +158,27 @@ class Stack:
                 rcpt_tos=tuple(one["rcpt_tos"]),
                 message=email.message_from_bytes(base64.b64decode(one["data"]), policy=email.policy.default),
                 session_id=one["session_id"],
+                received_at=one["received_at"],
+                final_reply_at=one["final_reply_at"],
             )
             for one in self._ask_upstream("/messages")
         ]
+
+    def count_sent(self) -> int:
+        """How much has left; cheap."""
+        return int(self._ask_upstream("/counts")["messages"])
 
     def sessions(self) -> dict[int, dict[str, Any]]:
         """The provider's sessions by number."""
         return {one["id"]: one for one in self._ask_upstream("/sessions")}
 
-    def _ask_upstream(self, path: str) -> Any:
-        script = f"import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:8025{path}').read().decode())"
-        return json.loads(self.compose("exec", "--no-TTY", "upstream", "python3", "-c", script).stdout)
+    def behave(self, **behaviour: Any) -> None:
+        """Give the provider another behaviour, as `mock/behaviour.py` has it; none is the good one."""
+        self._ask_upstream("/behaviour", json.dumps(behaviour).encode())
+
+    def _ask_upstream(self, path: str, order: bytes = b"") -> Any:
+        command = ("exec", "--no-TTY", "upstream", "python3", "-c", _ASK, path)
+        return json.loads(self.compose(*command, stdin=order).stdout)
 
 
 def _run(command: tuple[pathlib.Path | str, ...], environment: dict[str, str]) -> str:
