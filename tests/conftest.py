@@ -6,10 +6,15 @@ from collections.abc import Generator
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes is the machine's matter.
+settings.register_profile("any-machine", deadline=None)
+settings.load_profile("any-machine")
 
 _LONG = (
     *("test_oauth2", "test_faults", "test_upkeep", "test_alerts_of_real_faults", "test_logs", "test_status"),
-    *("test_refused_logins", "test_faults_of_the_machine", "test_authorities_that_change"),
+    *("test_refused_logins", "test_faults_of_the_machine", "test_authorities_that_change", "test_inbound"),
     "test_doctor_levels",
     *("test_doctor", "test_log_lines", "test_send_test", "test_syslog", "test_probe", "test_stop", "test_floods"),
     *("test_soak", "test_hostile_clients", "test_health", "test_forwarder", "test_secrecy", "test_crash"),

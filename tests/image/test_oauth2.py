@@ -461,7 +461,10 @@ def test_killed_while_it_keeps_a_rotated_refresh_token(house: House) -> None:
         allowed=["tokens failed", _NO_TOKEN, "the server refuses the access token"],
     )
     hits = 0
-    for number in range(rounds):
+    # On a busy machine the moment is missed now and then.
+    for number in range(3 * rounds):
+        if hits == rounds:
+            break
         relay.start()
         relay.wait_ready()
         found = relay.exec(["/opt/authrelay/bin/python3", "-c", _ASSASSIN, str(number * 3 % 10)], check=False).text

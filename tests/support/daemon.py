@@ -6,14 +6,14 @@ a test run looks at containers thousands of times.
 
 from __future__ import annotations
 
-import functools
 import http.client
 import os
 import pathlib
 import socket
 import struct
 
-_SOCKET = pathlib.Path("/var/run/docker.sock")
+_SOCKET = "/var/run/docker.sock"
+_SCHEME = "unix://"
 
 
 class DaemonError(Exception):
@@ -23,22 +23,28 @@ class DaemonError(Exception):
 class _Connection(http.client.HTTPConnection):
     """HTTP over a Unix socket (docker's Engine API)."""
 
+    def __init__(self, path: str, timeout_seconds: float) -> None:
+        super().__init__("localhost", timeout=timeout_seconds)
+        self._path = path
+
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
-        self.sock.connect(str(_SOCKET))
+        self.sock.connect(self._path)
 
 
-@functools.cache
-def is_here() -> bool:
-    """Whether the `docker` command would ask the same daemon: nothing names another engine or another socket."""
-    others = ("DOCKER", "DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "CONTAINER_HOST")
-    return not any(name in os.environ for name in others) and os.access(_SOCKET, os.W_OK) and _SOCKET.is_socket()
+def find_socket() -> str:
+    """Return the socket of the daemon that the `docker` command would ask now; nothing where that is another way."""
+    if any(name in os.environ for name in ("DOCKER", "DOCKER_CONTEXT", "DOCKER_CONFIG", "CONTAINER_HOST")):
+        return ""
+    named = os.environ.get("DOCKER_HOST", _SCHEME + _SOCKET)
+    path = named.removeprefix(_SCHEME)
+    return path if path != named and pathlib.Path(path).is_socket() and os.access(path, os.W_OK) else ""
 
 
 def ask(method: str, path: str, timeout_seconds: float = 120) -> bytes:
     """Return the answer's body. Raises DaemonError with what the daemon said when it is none of success."""
-    connection = _Connection("localhost", timeout=timeout_seconds)
+    connection = _Connection(find_socket(), timeout_seconds)
     try:
         connection.request(method, path)
         response = connection.getresponse()
@@ -47,7 +53,6 @@ def ask(method: str, path: str, timeout_seconds: float = 120) -> bytes:
         raise DaemonError(f"{method} {path}: {error!r}") from error
     finally:
         connection.close()
-    # 304: it is as it should be already.
     if response.status >= http.HTTPStatus.BAD_REQUEST:
         raise DaemonError(f"{method} {path}: {response.status} {body.decode('utf-8', 'replace').strip()}")
     return body

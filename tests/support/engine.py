@@ -102,7 +102,7 @@ def pack(files: Mapping[str, File]) -> bytes:
 
 def _order(container: str, order: str, arguments: Sequence[str], timeout_seconds: float = 120) -> None:
     """Have the daemon do something with a container, or the `docker` command with the arguments."""
-    if not daemon.is_here():
+    if not daemon.find_socket():
         run_docker(arguments, timeout_seconds=timeout_seconds)
         return
     method, path = ("DELETE", order) if order.startswith("?") else ("POST", f"/{order}")
@@ -264,7 +264,7 @@ class Container:
 
     def logs(self) -> str:
         """Standard output and standard error, in the order in which docker received them."""
-        if not daemon.is_here():
+        if not daemon.find_socket():
             return run_docker(["logs", self.name], is_merged=True).text
         body = daemon.ask("GET", f"/containers/{self.name}/logs?stdout=1&stderr=1")
         return daemon.join_streams(body).decode("utf-8", "replace")
@@ -272,7 +272,7 @@ class Container:
     def inspect(self) -> dict[str, Any]:
         """What docker knows about it."""
         found: dict[str, Any]
-        if daemon.is_here():
+        if daemon.find_socket():
             try:
                 found = json.loads(daemon.ask("GET", f"/containers/{self.name}/json"))
             except daemon.DaemonError as error:
