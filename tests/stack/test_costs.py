@@ -22,7 +22,7 @@ from tests.support.wait import wait_until
 
 _SERVICES = ("relay", "core", "web", "database", "lighttpd", "certificate")
 _REST_SECONDS = 20
-pytestmark = pytest.mark.skipif(not daemon.is_here(), reason="the engine's API is asked, and is not here")
+pytestmark = pytest.mark.skipif(not daemon.find_socket(), reason="the engine's API is asked, and is not here")
 
 
 @dataclass(frozen=True, kw_only=True)
