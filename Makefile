@@ -6,13 +6,16 @@ SHELL := /bin/bash
 
 PYTEST_ARGUMENTS ?=
 
-.PHONY: help demo test lint bench crash stops rotations faults floods soak events engine image peers lock clean
+.PHONY: help demo lists-demo lists-kills stack test lint bench crash stops rotations faults floods soak events engine image peers lock clean
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: image ## send a message through a relay to a mock upstream and show what happened (KEEP=yes leaves it running)
 	@scripts/demo
+
+lists-demo: image ## start a list server (Mailman, lighttpd, the relay) with a mock of a provider, and say what to do with it
+	@scripts/lists-demo
 
 test: image peers .venv/ready ## install what is missing, then lint and run every test
 	@$(MAKE) --no-print-directory lint
@@ -22,7 +25,10 @@ lint: .venv/ready ## ruff, mypy, hadolint, shellcheck, yamllint
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check --quiet .
 	@.venv/bin/mypy
-	@.venv/bin/hadolint Dockerfile tests/peers/Dockerfile bench/*/Dockerfile
+	@.venv/bin/hadolint Dockerfile tests/peers/Dockerfile compose/mailman/Dockerfile bench/*/Dockerfile
+	@.venv/bin/shellcheck $$(grep --files-with-matches --max-count=1 '^#!/usr/bin/env bash' compose/mailman/*/*-*)
+	@.venv/bin/ruff check --quiet compose/mailman/*/start-core compose/mailman/*/start-web compose/mailman/*/first-steps \
+	  compose/mailman/*/lists-master
 	@.venv/bin/shellcheck scripts/* plugin/build authrelay .ci/run $$(git ls-files 'tests/peers/*/start')
 	@.venv/bin/yamllint --strict compose monitoring
 	@echo 'lint: all clean'
@@ -33,6 +39,16 @@ bench: image .venv/ready ## what it costs, beside bare Postfix, Exim and OpenSMT
 	@.venv/bin/python -m bench.deliveries --curves --rounds 1
 	@.venv/bin/python -m bench.forwarder
 	@.venv/bin/python -m bench.page
+
+stack: image peers .venv/ready ## the list server in a browser, by mail, from a backup: what takes too long for every test run
+	@BASE_IMAGE=$$(scripts/base-image) scripts/peers reader sslyze
+	@scripts/lists-images
+	@.venv/bin/python -m pytest tests/stack -n 0 --capture=no -q
+
+lists-kills: image peers .venv/ready ## 100 posts to 50 members while each service of the list server is killed; then what it costs
+	@scripts/lists-images
+	@AUTHRELAY_POSTS=$${POSTS:-100} AUTHRELAY_MEMBERS=$${MEMBERS:-50} AUTHRELAY_SECONDS=$${SECONDS_AWAY:-120} \
+	  .venv/bin/python -m pytest tests/stack/test_kills.py tests/stack/test_costs.py -n 0 --capture=no -q
 
 crash: image peers .venv/ready ## kill -9 something 200 times under load, and account for every message
 	@AUTHRELAY_ROUNDS=$${ROUNDS:-200} .venv/bin/python -m pytest tests/image/test_crash.py -n 0 --capture=no -q

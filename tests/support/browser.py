@@ -17,6 +17,8 @@ from tests.support.engine import Container, Engine, File, Network
 from tests.support.wait import WaitError, wait_until
 
 BROWSER_IMAGE: Final = "authrelay-peer-browser:dev"
+READER_IMAGE: Final = "authrelay-peer-reader:dev"
+"""The one that a CA can be imported into."""
 _AXE: Final = "/opt/checkers/axe.min.js"
 _VALIDATOR: Final = "/opt/checkers/vnu.jar"
 _TIMEOUT_SECONDS: Final = 30.0
@@ -36,8 +38,13 @@ class BrowserError(AssertionError):
 class Browser:
     """One Chromium; a context manager that ends it."""
 
-    def __init__(self, engine: Engine, network: Network | None = None) -> None:
-        self.container: Container = engine.run(BROWSER_IMAGE, kind="browser", network=network)
+    def __init__(
+        self, engine: Engine, network: Network | None = None, *, image: str = BROWSER_IMAGE, authority_pem: str = ""
+    ) -> None:
+        self.container: Container = engine.run(image, kind="browser", network=network)
+        if authority_pem:
+            trust = ("certutil", "-d", "sql:/root/.pki/nssdb", "-A", "-n", "imported", "-t", "C,,")
+            self.container.exec(trust, stdin=authority_pem.encode())
         program = os.environ.get("DOCKER", "docker")
         command = (program, "exec", "--interactive", self.container.name, "sh", "-c", _COMMAND)
         self._process = subprocess.Popen(
@@ -151,6 +158,37 @@ class Page:
 
         wait_until(is_there, 20, f"{address} should load")
         self.wait_for("document.readyState === 'complete' && location.href !== 'about:blank'")
+
+    def submit(self, form: str, **fields: str | bool) -> None:
+        """Fill in the fields of a form (a CSS selector) by name, send it by its own button, and wait for what comes.
+
+        A text is typed or chosen; a truth is whether a box is ticked.
+        """
+        script = f"""(() => {{
+            const form = document.querySelector({json.dumps(form)}), fields = {json.dumps(fields)};
+            for (const [name, value] of Object.entries(fields)) {{
+                const all = [...form.querySelectorAll(`[name="${{name}}"]`)];
+                if (!all.length) throw new Error(`the form has no ${{name}}`);
+                if (typeof value === "boolean") all[0].checked = value;
+                else if (all[0].type === "radio") all.find(one => one.value === value).checked = true;
+                else all[0].value = value;
+            }}
+            window.isOld = true;
+            const button = form.querySelector("[type=submit], button:not([type=button])");
+            setTimeout(() => form.requestSubmit(button), 0);
+        }})()"""
+        self.evaluate(script)
+        self.wait_for("window.isOld === undefined && document.readyState === 'complete'")
+
+    @property
+    def text(self) -> str:
+        """What a person reads."""
+        return str(self.evaluate("document.body.innerText"))
+
+    @property
+    def address(self) -> str:
+        """Where it is."""
+        return str(self.evaluate("location.href"))
 
     def evaluate(self, expression: str) -> Any:
         """Return the value of a JavaScript expression; a promise is awaited."""
