@@ -6,10 +6,10 @@ SHELL := /bin/bash
 
 PYTEST_ARGUMENTS ?=
 
-.PHONY: help demo test lint bench crash stops rotations faults floods soak events engine image peers lock clean
+.PHONY: help demo test lint bench crash stops rotations faults floods soak events kubernetes engine image peers lock clean
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: image ## send a message through a relay to a mock upstream and show what happened (KEEP=yes leaves it running)
 	@scripts/demo
@@ -56,6 +56,11 @@ events: image peers .venv/ready ## 10,000 recipients of every fate, 100,000 line
 	@AUTHRELAY_RECIPIENTS=$${RECIPIENTS:-10000} AUTHRELAY_LINES=$${LINES:-100000} \
 	  AUTHRELAY_FORWARDED_LINES=$${FORWARDED_LINES:-1000000} \
 	  .venv/bin/python -m pytest tests/image/test_logs.py tests/image/test_log_lines.py tests/image/test_forwarder.py -n 0 --capture=no -q
+
+kubernetes: image peers .venv/ready ## the chart's pods on podman; 3000 messages (MESSAGES=) on Swarm while it kills, drains, scales and updates
+	@BASE_IMAGE=$$(scripts/base-image) scripts/peers podman disk
+	@AUTHRELAY_KUBERNETES=yes AUTHRELAY_MESSAGES=$${MESSAGES:-3000} \
+	  .venv/bin/python -m pytest tests/kubernetes -n 0 --capture=no -q
 
 engine: ## a container engine and a base image, nothing else
 	@scripts/engine
