@@ -32,10 +32,10 @@ class InnerUpstream(Upstream):
         wait_until(self._is_healthy, 20, "the mock upstream should start")
 
     def _is_healthy(self) -> bool:
-        return self.container.look(["python", "-c", _ASK, "GET", "/healthy"], check=False).stdout.startswith(b"200")
+        return self.container.exec(["python", "-c", _ASK, "GET", "/healthy"], check=False).stdout.startswith(b"200")
 
     def _ask(self, method: str, path: str, body: bytes) -> Any:
-        said = self.container.look(["python", "-c", _ASK, method, path], stdin=body).stdout
+        said = self.container.exec(["python", "-c", _ASK, method, path], stdin=body).stdout
         status, _, answer = said.partition(b"\n")
         if status != b"200":
             raise ValueError(f"{path}: {answer!r}")
