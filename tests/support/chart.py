@@ -93,7 +93,8 @@ def render_chart(
 
 def parse_objects(text: str) -> list[dict[str, Any]]:
     """Return the objects of a manifest."""
-    return [one for one in yaml.safe_load_all(text) if one]
+    # The loader in C, ten times as fast.
+    return [one for one in yaml.load_all(text, yaml.CSafeLoader) if one]
 
 
 def make_schema(schema: dict[str, Any]) -> dict[str, Any]:
