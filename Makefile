@@ -6,7 +6,7 @@ SHELL := /bin/bash
 
 PYTEST_ARGUMENTS ?=
 
-.PHONY: help demo lists-demo lists-kills stack test lint bench crash stops rotations faults floods soak events engine image peers lock clean
+.PHONY: help demo lists-demo lists-kills stack test lint bench crash stops rotations faults floods soak events kubernetes engine image peers lock clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,7 +30,7 @@ lint: .venv/ready ## ruff, mypy, hadolint, shellcheck, yamllint
 	@.venv/bin/ruff check --quiet compose/mailman/*/start-core compose/mailman/*/start-web compose/mailman/*/first-steps \
 	  compose/mailman/*/lists-master
 	@.venv/bin/shellcheck scripts/* plugin/build authrelay .ci/run $$(git ls-files 'tests/peers/*/start')
-	@.venv/bin/yamllint --strict compose monitoring
+	@.venv/bin/yamllint --strict compose monitoring $$(git ls-files 'kubernetes/*.yaml' | grep -v /templates/)
 	@echo 'lint: all clean'
 
 bench: image .venv/ready ## what it costs, beside bare Postfix, Exim and OpenSMTPD, and how that grows; fills docs/performance.md
@@ -74,6 +74,11 @@ events: image peers .venv/ready ## 10,000 recipients of every fate, 100,000 line
 	  AUTHRELAY_FORWARDED_LINES=$${FORWARDED_LINES:-1000000} \
 	  .venv/bin/python -m pytest tests/image/test_logs.py tests/image/test_log_lines.py tests/image/test_forwarder.py -n 0 --capture=no -q
 
+kubernetes: image peers .venv/ready ## the chart's pods on podman; 3000 messages (MESSAGES=) on Swarm while it kills, drains, scales and updates
+	@BASE_IMAGE=$$(scripts/base-image) scripts/peers podman disk
+	@AUTHRELAY_KUBERNETES=yes AUTHRELAY_MESSAGES=$${MESSAGES:-3000} \
+	  .venv/bin/python -m pytest tests/kubernetes -n 0 --capture=no -q
+
 engine: ## a container engine and a base image, nothing else
 	@scripts/engine
 	@scripts/base-image >/dev/null
@@ -90,5 +95,5 @@ lock: .venv/ready ## compile the hashed locks anew from pyproject.toml
 clean: ## remove the venv and what tests and the demo may have left behind
 	@scripts/clean
 
-.venv/ready: requirements-dev.lock scripts/venv
+.venv/ready: requirements-dev.lock tests/kubernetes/requirements.lock scripts/venv
 	@scripts/venv

@@ -30,14 +30,19 @@ def check_health() -> list[Finding]:
     return services if record.is_stopping else [*services, *ask_listeners()]
 
 
+def check_intake() -> list[Finding]:
+    """Return what decides, on top of that, whether mail can be accepted."""
+    return [*_check_stop(), *_check_space()]
+
+
+def check_delivery() -> list[Finding]:
+    """Return what decides whether what was accepted can be delivered."""
+    return [*_check_certificates(), *find_readiness(load_verdict(), load_token_states().values())]
+
+
 def check_readiness() -> list[Finding]:
-    """Return what decides, on top of that, whether mail can be accepted and delivered."""
-    return [
-        *_check_stop(),
-        *_check_space(),
-        *_check_certificates(),
-        *find_readiness(load_verdict(), load_token_states().values()),
-    ]
+    """Return both: whether mail can be accepted and delivered."""
+    return [*check_intake(), *check_delivery()]
 
 
 def list_warnings() -> list[str]:
@@ -57,7 +62,7 @@ def list_warnings() -> list[str]:
 
 def make_checks() -> dict[str, Any]:
     """Return everything that is found now."""
-    return make_report(check_health(), check_readiness(), list_warnings())
+    return make_report(check_health(), check_intake(), check_delivery(), list_warnings())
 
 
 def _check_stop() -> Iterator[Finding]:

@@ -9,14 +9,19 @@ Finding = tuple[str, bool, str]
 """What was looked at, whether it is well, and what was found."""
 
 
-def make_report(health: Sequence[Finding], readiness: Sequence[Finding], warnings: Sequence[str]) -> dict[str, Any]:
-    """Return everything as plain values; ready is what is healthy, too."""
+def make_report(
+    health: Sequence[Finding], intake: Sequence[Finding], delivery: Sequence[Finding], warnings: Sequence[str]
+) -> dict[str, Any]:
+    """Return everything as plain values; what accepts mail is healthy, too, and what is ready accepts it."""
     is_healthy = all(is_well for _, is_well, _ in health)
+    is_accepting = is_healthy and all(is_well for _, is_well, _ in intake)
     return {
         "is_healthy": is_healthy,
-        "is_ready": is_healthy and all(is_well for _, is_well, _ in readiness),
+        "is_accepting": is_accepting,
+        "is_ready": is_accepting and all(is_well for _, is_well, _ in delivery),
         "health": list_findings(health),
-        "readiness": list_findings(readiness),
+        "intake": list_findings(intake),
+        "readiness": list_findings([*intake, *delivery]),
         "warnings": list(warnings),
     }
 

@@ -31,6 +31,8 @@ _WRITING_SECONDS: Final = 10.0
 """A client that has sent nothing of its message for so long is not waited for as for a message in the queue."""
 _ANONYMOUS: Final = re.compile(r"/volumes/[0-9a-f]{64}/_data$|/containers/[0-9a-f]{64}/volumes/")
 """Where Docker, podman and containerd keep a volume that nobody named: the next container does not have it."""
+_OF_THE_POD: Final = "/volumes/kubernetes.io~empty-dir/"
+"""Where a kubelet keeps an emptyDir: the next container of the pod has it, the next pod does not."""
 _OVERFLOW_USER: Final = "/proc/sys/kernel/overflowuid"
 """Whom a user namespace shows in the place of those it does not know (user_namespaces(7))."""
 _ROOTS: Final = {"$queue_directory": paths.QUEUE, "$data_directory": paths.POSTFIX_DATA}
@@ -175,6 +177,8 @@ def describe_place(mountinfo: str, path: str = paths.QUEUE) -> str:
     found = max(enumerate(above), key=lambda pair: (len(pair[1][4]), pair[0]))[1]
     if found[found.index("-") + 1] == "tmpfs":
         return "in memory"
+    if _OF_THE_POD in found[3]:
+        return "in an emptyDir of the pod"
     return "on a volume without a name" if _ANONYMOUS.search(found[3]) else ""
 
 

@@ -91,7 +91,7 @@ def test_readiness_falls_with_the_upstream_and_health_does_not(
     upstream.behave(faults={"connect": reply(421, "4.3.2 closed for tonight")})
     submit(relay, client)
     wait_answer(relay, "/readyz", 503)
-    assert ask(relay, "/healthz").code == 200
+    assert ask(relay, "/healthz").code == ask(relay, "/readyz?exclude=upstream").code == 200
     assert "closed for tonight" in list_faults(relay)["RELAYHOST [mail.example.test]:587"]
     assert read_metrics(relay)[UP] == 0
     wait_until(lambda: "1 queued" in ask(relay, "/").text or "closed for tonight" in ask(relay, "/").text, 10, "queued")
@@ -112,6 +112,7 @@ def test_full_disk_is_told_before_a_client_is_refused(relays: Relays, upstream: 
     wait_answer(relay, "/readyz", 200)
     relay.exec(["sh", "-c", "head -c 6000000 /dev/zero >/var/spool/postfix/filler"])
     wait_answer(relay, "/readyz", 503)
+    assert ask(relay, "/readyz?exclude=upstream").code == 503
     assert "takes no message" in list_faults(relay)["queue space"]
     assert ask(relay, "/healthz").code == 200
     assert read_metrics(relay)["authrelay_queue_free_bytes",] < 3 * 2**20

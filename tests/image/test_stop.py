@@ -19,7 +19,7 @@ from tests.support.wait import wait_until
 ROUNDS = int(os.environ.get("AUTHRELAY_ROUNDS", "2"))
 """How many stops under load; `make stops` does 100."""
 TEXT = b"Subject: x\r\n\r\nhello\r\n"
-_AT_THE_END = (
+AT_THE_END = (
     "problem talking to serv",
     "connect to private/",
     "no entropy for TLS key generation",
@@ -46,7 +46,7 @@ def find_last_line(relay: Relay) -> str:
 
 
 def start_with_queue(relays: Relays, volume: str, env: dict[str, str] | None = None) -> Relay:
-    return relays.start(env, volumes={volume: "/var/spool/postfix"}, allowed=_AT_THE_END, is_checked=True)
+    return relays.start(env, volumes={volume: "/var/spool/postfix"}, allowed=AT_THE_END, is_checked=True)
 
 
 def deliver_rest(relay: Relay) -> None:
@@ -87,7 +87,7 @@ def test_this_test_can_see_duplicates(engine: Engine, network: Network, relays: 
     As other images run: without CAP_KILL, as in compose/relay.yaml, master may not end its daemons.
     """
     upstream.behave(final_reply_delay_seconds=2)
-    relay = relays.start(volumes={engine.volume(): "/var/spool/postfix"}, allowed=_AT_THE_END, is_hardened=False)
+    relay = relays.start(volumes={engine.volume(): "/var/spool/postfix"}, allowed=AT_THE_END, is_hardened=False)
     with Load(engine, network, relay.container.name, prefix="term", sessions=3) as load:
         load.wait_accepted(10)
         accepted = load.end()

@@ -17,6 +17,7 @@ ROOT = "1 0 0:50 / / rw - overlay overlay rw"
 NAMED = "2 1 8:1 /docker/volumes/queue/_data /var/spool/postfix rw,relatime - ext4 /dev/sda1 rw"
 ANONYMOUS = f"2 1 8:1 /docker/volumes/{'0f' * 32}/_data /var/spool/postfix rw,relatime - ext4 /dev/sda1 rw"
 KUBERNETES = f"2 1 8:1 /containerd/containers/{'0f' * 32}/volumes/{'1e' * 32} /var/spool/postfix rw - ext4 /dev/sda1 rw"
+EMPTY_DIR = "2 1 8:1 /kubelet/pods/1e/volumes/kubernetes.io~empty-dir/q/queue /var/spool/postfix rw - ext4 /dev/sda1 rw"
 MEMORY = "2 1 0:60 / /var/spool/postfix rw - tmpfs tmpfs rw"
 
 
@@ -116,6 +117,7 @@ def test_messages_are_counted_wherever_they_are(queue: pathlib.Path) -> None:
         ([ROOT, ANONYMOUS], "on a volume without a name"),
         ([ROOT, ANONYMOUS, MEMORY], "in memory"),
         ([ROOT, KUBERNETES], "on a volume without a name"),
+        ([ROOT, EMPTY_DIR], "in an emptyDir of the pod"),
         ([ROOT, NAMED.replace("/var/spool/postfix", "/var/spool")], ""),
         ([ROOT, MEMORY.replace("/var/spool/postfix", "/var/spool/post")], "in the container's own layer"),
         ([], "in the container's own layer"),

@@ -86,8 +86,18 @@ def test_stop_is_unready_and_healthy_and_asks_no_listener(monkeypatch: pytest.Mo
     monkeypatch.setattr(checks, "ask_listeners", lambda: pytest.fail("a listener was asked"))
     save_services(ServiceRecord(services={"postfix": RUNNING}, is_stopping=True))
     report = make_checks()
-    assert (report["is_healthy"], report["is_ready"]) == (True, False)
+    assert (report["is_healthy"], report["is_accepting"], report["is_ready"]) == (True, False, False)
     assert find_faults(check_readiness()) == {"stop": "the container is being stopped"}
+
+
+def test_upstream_that_is_away_keeps_no_mail_from_coming_in() -> None:
+    """It waits in the queue: that is what the queue is for."""
+    save_verdict(
+        Verdict(at=1.0, upstreams=(Upstream(setting="RELAYHOST", nexthop="[x]:25", step="connect", words="no"),))
+    )
+    report = make_checks()
+    assert (report["is_healthy"], report["is_accepting"], report["is_ready"]) == (True, True, False)
+    assert [one["name"] for one in report["intake"]] == ["queue space", "queue inodes"]
 
 
 def test_settings_that_cannot_be_used_are_a_warning() -> None:
@@ -159,5 +169,5 @@ def test_broken_upstream_is_unready_and_healthy() -> None:
 def test_health_is_told_in_lines_and_values() -> None:
     """The same for people and for programs."""
     assert render_health([("a", True, "b"), ("c", False, "d")], ["e"]) == "ok     a: b\nFAILED c: d\nWARN   e\n"
-    report = make_report([("a", True, "b")], [("c", False, "d")], ["e"])
+    report = make_report([("a", True, "b")], [], [("c", False, "d")], ["e"])
     assert report["readiness"] == [{"name": "c", "is_well": False, "detail": "d"}]

@@ -13,7 +13,7 @@ from entrypoint.services.status.request import MOST_HEAD_BYTES, BadRequest, Requ
     ("head", "expected"),
     [
         (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", Request(path="/")),
-        (b"GET /metrics?x=1 HTTP/1.0\n\n", Request(path="/metrics")),
+        (b"GET /metrics?x=1 HTTP/1.0\n\n", Request(path="/metrics", query="x=1")),
         (
             b"HEAD /healthz HTTP/1.1\r\nACCEPT: text/plain\r\n\r\n",
             Request(path="/healthz", is_head=True, accept="text/plain"),

@@ -26,7 +26,8 @@ from entrypoint.services.status.request import Request
 from tests.support.wait import wait_until
 
 Serve = Callable[[Mapping[str, Work]], int]
-WELL = {"is_healthy": True, "is_ready": True, "health": [], "readiness": [], "warnings": []}
+PARTS: Mapping[str, list[Any]] = {"health": [], "intake": [], "readiness": [], "warnings": []}
+WELL = {"is_healthy": True, "is_accepting": True, "is_ready": True, **PARTS}
 
 
 def _tell(text: bytes) -> Work:
@@ -132,6 +133,22 @@ def test_health_is_its_status_its_json_and_its_lines(serve: Serve, is_healthy: b
         assert code == (200 if is_well else 503)
         assert body.startswith(b"ok     postfix: x\n" if is_healthy else b"FAILED postfix: x\n")
         assert body.endswith(b"WARN   soon\n")
+
+
+def test_readiness_without_the_upstream_is_about_taking_mail_in(serve: Serve) -> None:
+    """While the upstream is away a gateway must stay in its Service: mail waits in the queue, not in applications."""
+    report = {
+        **WELL,
+        "is_ready": False,
+        "intake": [{"name": "queue space", "is_well": True, "detail": "x"}],
+        "readiness": [{"name": "upstream", "is_well": False, "detail": "y"}],
+    }
+    port = serve({**WORKS, "checks": _tell(json.dumps(report).encode())})
+    assert ask(port, "/readyz")[0] == ask(port, "/readyz?exclude=x")[0] == 503
+    code, _, body = ask(port, "/readyz?verbose&exclude=upstream")
+    assert (code, [one["name"] for one in json.loads(body)["checks"]]) == (200, ["queue space"])
+    port = serve({**WORKS, "checks": _tell(json.dumps({**report, "is_accepting": False}).encode())})
+    assert ask(port, "/readyz?exclude=upstream")[0] == 503
 
 
 def test_silent_clients_do_not_keep_others_out(serve: Serve) -> None:

@@ -40,6 +40,11 @@ _UNWELL_SECONDS: Final = 0.5
 _DECISIVE_FILES: Final = (paths.SERVICES, paths.UPKEEP, paths.VERDICT, paths.CONFIGURATION, paths.TOKEN_STATES)
 """When one of them was written, the last checks are stale at once."""
 
+HEALTHY: Final = ("is_healthy", "")
+ACCEPTING: Final = ("is_accepting", "intake")
+READY: Final = ("is_ready", "readiness")
+"""What is asked: the verdict in `health.report`'s report, and which checks are shown beside those of health."""
+
 Work = Callable[[Mapping[str, Any] | None], bytes]
 """What a child does; it is given the last checks, if they are fresh."""
 
@@ -150,7 +155,8 @@ def find_route(request: Request) -> tuple[str, Callable[[bytes], Response]] | No
         return "metrics", partial(_make_response, EXPOSITION)
     if request.path in ("/healthz", "/readyz"):
         is_text = "text/plain" in accept and "json" not in accept
-        return "checks", partial(_make_health, request.path == "/readyz", is_text)
+        question = HEALTHY if request.path == "/healthz" else ACCEPTING if _leaves_upstream_out(request) else READY
+        return "checks", partial(_make_health, question, is_text)
     return None
 
 
@@ -174,10 +180,16 @@ def _make_response(content_type: str, result: bytes) -> Response:
     return Response(code=200, body=result, content_type=content_type)
 
 
-def _make_health(is_about_readiness: bool, is_text: bool, result: bytes) -> Response:
+def _leaves_upstream_out(request: Request) -> bool:
+    """Return whether `?exclude=upstream` is there, as Kubernetes' own /readyz leaves checks out."""
+    return "exclude=upstream" in request.query.split("&")
+
+
+def _make_health(question: tuple[str, str], is_text: bool, result: bytes) -> Response:
     report = json.loads(result)
-    is_well = report["is_ready" if is_about_readiness else "is_healthy"]
-    checks = report["health"] + (report["readiness"] if is_about_readiness else [])
+    verdict, part = question
+    is_well = report[verdict]
+    checks = report["health"] + (report[part] if part else [])
     if is_text:
         findings = [(one["name"], one["is_well"], one["detail"]) for one in checks]
         body, content_type = render_health(findings, report["warnings"]), TEXT

@@ -16,9 +16,10 @@ _HEADER: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}):[ \t]*([^\0\r
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What is asked for: the path without its query, and what the client would like to get."""
+    """What is asked for: the path, its query, and what the client would like to get."""
 
     path: str
+    query: str = ""
     is_head: bool = False
     accept: str = ""
 
@@ -59,4 +60,5 @@ def parse_request(head: bytes) -> Request:
             raise BadRequest(400)
         if header[1].lower() == b"accept":
             accept.append(header[2].decode("ascii", "replace"))
-    return Request(path=target.partition("?")[0], is_head=method == "HEAD", accept=", ".join(accept))
+    path, _, query = target.partition("?")
+    return Request(path=path, query=query, is_head=method == "HEAD", accept=", ".join(accept))
