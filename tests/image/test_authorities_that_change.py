@@ -68,7 +68,7 @@ def test_unannounced_rollover_defers_nothing_longer_than_a_retry(
         wait_until(lambda: "Server certificate not" in relay.logs(), 10, "the new CA should be unknown")
         began = time.monotonic()
         wait_line(relay, "changed: the trusted CA is")
-        assert time.monotonic() - began < 12
+        assert time.monotonic() - began < 20
     upstream.wait_messages(stream.count + 1, timeout_seconds=30)
     wait_until(lambda: relay.queue() == [], 10, "nothing should wait")
     assert len(upstream.messages()) == stream.count + 1

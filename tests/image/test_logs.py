@@ -27,7 +27,7 @@ from tests.support.status import ask
 from tests.support.upstream import HOSTNAME, Message, Session, Upstream, reply
 from tests.support.wait import wait_until
 
-RECIPIENTS = int(os.environ.get("AUTHRELAY_RECIPIENTS", "200"))
+RECIPIENTS = int(os.environ.get("AUTHRELAY_RECIPIENTS", "120"))
 SEED = int(os.environ.get("AUTHRELAY_SEED", "0")) or random.SystemRandom().randrange(1, 2**31)
 _LIFETIME_SECONDS = 40 + RECIPIENTS // 40
 """After which what the upstream never takes is returned: longer than it takes to send all and try again."""

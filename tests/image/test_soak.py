@@ -23,7 +23,7 @@ from tests.support.relay import Relay
 from tests.support.upstream import HOSTNAME, Message, Upstream, drop, reply
 from tests.support.wait import WaitError, wait_until
 
-SECONDS = float(os.environ.get("AUTHRELAY_MINUTES", "0.6")) * 60
+SECONDS = float(os.environ.get("AUTHRELAY_MINUTES", "0.45")) * 60
 SEED = int(os.environ.get("AUTHRELAY_SEED", "0")) or random.SystemRandom().randrange(1, 2**31)
 _CALM = 0.8
 """Of the time, before which the container is not killed: so long nothing hides what grows."""

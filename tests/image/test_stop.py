@@ -90,8 +90,8 @@ def test_this_test_can_see_duplicates(engine: Engine, network: Network, relays: 
     relay = relays.start(volumes={engine.volume(): "/var/spool/postfix"}, allowed=AT_THE_END, is_hardened=False)
     with Load(engine, network, relay.container.name, prefix="term", sessions=3) as load:
         load.wait_accepted(10)
+        relay.exec(["sh", "-c", "kill -TERM $(cat /var/spool/postfix/pid/master.pid)"])
         accepted = load.end()
-    relay.exec(["sh", "-c", "kill -TERM $(cat /var/spool/postfix/pid/master.pid)"])
     upstream.mend()
     wait_until(lambda: relay.banner().startswith("220"), 30, "the supervisor should start it again")
     wait_until_delivered(relay)

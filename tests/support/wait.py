@@ -8,7 +8,7 @@ from typing import TypeVar
 
 Value = TypeVar("Value")
 
-_LEAST_REST_SECONDS = 0.05
+_LEAST_REST_SECONDS = 0.1
 _MOST_REST_SECONDS = 0.5
 
 
@@ -31,4 +31,4 @@ def wait_until(predicate: Callable[[], Value], timeout_seconds: float, because: 
             return value
         if is_last:
             raise WaitError(f"{because}: not within {timeout_seconds:g} s; last value {value!r}")
-        time.sleep(min(_MOST_REST_SECONDS, max(_LEAST_REST_SECONDS, (time.monotonic() - began) / 8)))
+        time.sleep(min(_MOST_REST_SECONDS, max(_LEAST_REST_SECONDS, (time.monotonic() - began) / 4)))
