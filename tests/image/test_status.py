@@ -148,6 +148,7 @@ def test_reload_is_counted_and_restarts_no_counter(relays: Relays, upstream: Ups
 def test_dawdling_clients_keep_no_probe_out(relays: Relays, upstream: Upstream, client: Client) -> None:
     """Slowloris against the status port is felt by nobody, and least by mail."""
     relay = relays.start()
+    relay.container.watch_port(PORT, 10)
     with contextlib.ExitStack() as stack:
         for number in range(300):
             connection = stack.enter_context(socket.create_connection((find_address(relay), PORT), timeout=10))

@@ -90,6 +90,7 @@ def test_this_test_can_see_duplicates(engine: Engine, network: Network, relays: 
     relay = relays.start(volumes={engine.volume(): "/var/spool/postfix"}, allowed=AT_THE_END, is_hardened=False)
     with Load(engine, network, relay.container.name, prefix="term", sessions=3) as load:
         load.wait_accepted(10)
+        wait_until(upstream.messages, 20, "the upstream should have a message whole, and its 250 be on the way")
         relay.exec(["sh", "-c", "kill -TERM $(cat /var/spool/postfix/pid/master.pid)"])
         accepted = load.end()
     upstream.mend()
