@@ -42,6 +42,7 @@ KILLED = (
         r"postfix ended \(terminated by SIGKILL\)",
         "bad command startup -- throttling",
         "problem talking to service",
+        "error sending request to private/",
         "premature end-of-input",
         "malformed response",
         "malformed request",
