@@ -10,9 +10,22 @@ import pytest
 from tests.image.conftest import Relays
 from tests.support.client import Client, SmtpRefusedError
 from tests.support.engine import Network
+from tests.support.relay import Relay
 from tests.support.upstream import Upstream
 
 TEXT = b"Subject: x\r\n\r\nhello\r\n"
+
+
+@pytest.fixture(scope="module")
+def default_relay(module_relays: Relays) -> Relay:
+    """One whose user has said nothing of clients."""
+    return module_relays.start()
+
+
+@pytest.fixture(scope="module")
+def closed_relay(module_relays: Relays) -> Relay:
+    """One that nobody outside its container may use."""
+    return module_relays.start({"MYNETWORKS": "127.0.0.0/8"})
 
 
 def try_rcpt(host: str, port: int) -> tuple[int, str]:
@@ -26,17 +39,17 @@ def try_rcpt(host: str, port: int) -> tuple[int, str]:
         return code, text.decode()
 
 
-def test_container_on_the_same_network_may_send_by_default(relays: Relays, upstream: Upstream, client: Client) -> None:
+def test_container_on_the_same_network_may_send_by_default(
+    default_relay: Relay, upstream: Upstream, client: Client
+) -> None:
     """Nobody should have to know subnets to use a relay beside an application."""
-    relay = relays.start()
-    client.send(relay.container.name, 25, "a@example.test", ["b@example.com"], TEXT)
+    client.send(default_relay.container.name, 25, "a@example.test", ["b@example.com"], TEXT)
     upstream.wait_messages(1)
 
 
-def test_container_itself_may_send(relays: Relays, upstream: Upstream) -> None:
+def test_container_itself_may_send(default_relay: Relay, upstream: Upstream) -> None:
     """A sidecar's application talks to localhost, by IPv4 or IPv6; sendmail(1) works for `docker exec`."""
-    relay = relays.start()
-    relay.exec(["sendmail", "-f", "a@example.test", "b@example.com"], stdin=b"Subject: x\n\nhello\n")
+    default_relay.exec(["sendmail", "-f", "a@example.test", "b@example.com"], stdin=b"Subject: x\n\nhello\n")
     upstream.wait_messages(1)
     assert upstream.messages()[0].rcpt_tos == ("b@example.com",)
 
@@ -66,11 +79,10 @@ def test_gateway_inside_a_named_network_stays_outside(relays: Relays) -> None:
     assert try_rcpt("127.0.0.1", relay.container.published_port(25))[0] == 554
 
 
-def test_stranger_on_another_network_may_not_send(relays: Relays, client: Client) -> None:
+def test_stranger_on_another_network_may_not_send(closed_relay: Relay, client: Client) -> None:
     """Who is not in mynetworks is refused at RCPT, whatever it says."""
-    relay = relays.start({"MYNETWORKS": "127.0.0.0/8"})
     with pytest.raises(SmtpRefusedError) as refused:
-        client.send(relay.container.name, 25, "a@example.test", ["b@example.com"], TEXT, helo="localhost")
+        client.send(closed_relay.container.name, 25, "a@example.test", ["b@example.com"], TEXT, helo="localhost")
     assert (refused.value.replies[-2].command, refused.value.replies[-2].code) == ("RCPT", 554)
 
 
@@ -79,10 +91,11 @@ def test_stranger_on_another_network_may_not_send(relays: Relays, client: Client
     ["b%example.com@relay.example.test", "@relay.example.test:b@example.com", '"b@example.com"', "example.com!b",
      "b@example.com@relay.example.test", "b@[127.0.0.1]"],
 )  # fmt: skip
-def test_stranger_is_refused_whatever_the_address_looks_like(recipient: str, relays: Relays, client: Client) -> None:
+def test_stranger_is_refused_whatever_the_address_looks_like(
+    recipient: str, closed_relay: Relay, client: Client
+) -> None:
     """Source routes, percent and bang paths were how relays of the past were opened."""
-    relay = relays.start({"MYNETWORKS": "127.0.0.0/8"})
-    replies, _ = client.converse(relay.container.name, 25, "a@relay.example.test", [recipient], TEXT)
+    replies, _ = client.converse(closed_relay.container.name, 25, "a@relay.example.test", [recipient], TEXT)
     assert next(reply.code for reply in replies if reply.command == "RCPT") >= 500
 
 
@@ -103,7 +116,6 @@ def test_oversized_message_is_refused_at_once(relays: Relays, client: Client) ->
     assert any(reply.code == 552 for reply in refused.value.replies)
 
 
-def test_client_is_greeted_without_the_name_of_the_software(relays: Relays) -> None:
+def test_client_is_greeted_without_the_name_of_the_software(default_relay: Relay) -> None:
     """The greeting is the relay's name and ESMTP, so that a probe and a person can tell it works."""
-    relay = relays.start()
-    assert relay.banner() == "220 relay.example.test ESMTP"
+    assert default_relay.banner() == "220 relay.example.test ESMTP"
