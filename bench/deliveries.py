@@ -48,6 +48,8 @@ _QUEUE_LENGTH: Final = "--sysctl=net.unix.max_dgram_qlen=1000"
 
 def measure(subject: Subject, scenario: Scenario, authority: str, cores: tuple[str, str]) -> dict[str, Any]:
     """Return the numbers of one run. `cores`: of the relay, and of client and upstream."""
+    # What the run before has left to be written and discarded would come with this one's fsync(2).
+    os.sync()
     with ExitStack() as stack:
         network = stack.enter_context(make_network())
         upstream = stack.enter_context(make_upstream(network, authority, scenario.trip_ms, cores[1]))
