@@ -13,13 +13,14 @@ settings.register_profile("any-machine", deadline=None)
 settings.load_profile("any-machine")
 
 _LONG = (
-    *("test_oauth2", "test_faults", "test_upkeep", "test_alerts_of_real_faults", "test_logs", "test_status"),
-    *("test_refused_logins", "test_faults_of_the_machine", "test_authorities_that_change", "test_inbound"),
-    "test_doctor_levels",
-    *("test_doctor", "test_log_lines", "test_send_test", "test_syslog", "test_probe", "test_stop", "test_floods"),
-    *("test_soak", "test_hostile_clients", "test_health", "test_forwarder", "test_secrecy", "test_crash"),
+    *("test_oauth2", "test_doctor", "test_alerts_of_real_faults", "test_upkeep", "test_stop", "test_discover_ca"),
+    *("test_send_test", "test_status", "test_inbound", "test_secrets", "test_settings", "test_status_page"),
+    *("test_delivery", "test_authorities_that_change", "test_logs", "test_faults", "test_bad_upstreams"),
+    *("test_doctor_levels", "test_log_lines", "test_syslog", "test_probe", "test_support", "test_processes"),
+    *("test_import", "test_queue", "test_refused_logins", "test_logins", "test_floods", "test_faults_of_the_machine"),
+    *("test_soak", "test_golden_configurations", "test_crash"),
 )
-"""The files whose tests take longest, in this order."""
+"""The files whose tests take longest, in this order: some wait, others keep a core busy."""
 REPORTS = pytest.StashKey[dict[str, pytest.TestReport]]()
 
 
@@ -27,7 +28,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let what takes long begin first, and what has no container end it: nobody waits for the last one alone."""
 
     def rank(item: pytest.Item) -> int:
-        if item.path.parent.name != "image":
+        if item.path.parent.name not in ("image", "support"):
             return len(_LONG) + 1
         return _LONG.index(item.path.stem) if item.path.stem in _LONG else len(_LONG)
 

@@ -47,6 +47,7 @@ KILLED = (
         "malformed response",
         "malformed request",
         "write rewrite reply: Broken pipe",
+        r"postfix/tlsproxy\[\d+\]: warning: .*: Broken pipe",
     ),
     *("(upkeep|probe) failed .terminated by SIGKILL", "status ended .terminated by SIGKILL. and is started again"),
     *("log-forwarder does not read", "log-forwarder ended .terminated by SIGKILL. and is started again"),
