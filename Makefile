@@ -41,7 +41,7 @@ bench: image .venv/ready ## what it costs, beside bare Postfix, Exim and OpenSMT
 	@.venv/bin/python -m bench.page
 
 stack: image peers .venv/ready ## the list server in a browser, by mail, from a backup: what takes too long for every test run
-	@BASE_IMAGE=$$(scripts/base-image) scripts/peers reader sslyze
+	@BASE_IMAGE=$$(scripts/base-image) scripts/peers reader sslyze observatory
 	@scripts/lists-images
 	@.venv/bin/python -m pytest tests/stack -n 0 --capture=no -q
 

@@ -149,8 +149,9 @@ def test_every_member_gets_every_post_once_whatever_is_killed(busy: Stack) -> No
     blows += [restart_database, stop_relay, stop_core]
     began_at = time.monotonic()
     for number, blow in enumerate(blows):
+        before = busy.count_sent()
         author.allow(POSTS * (number + 1) // len(blows) - POSTS * number // len(blows))
-        wait_until_in_the_middle(busy, busy.count_sent())
+        wait_until_in_the_middle(busy, before)
         kill = blow(busy)
         kills += [kill] if kill else []
         wait_until(lambda: is_whole(busy), 120, f"all should be healthy after {blow}")

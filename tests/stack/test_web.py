@@ -21,6 +21,7 @@ from tests.support.stack import WEB_HOST, Stack
 from tests.support.wait import wait_until
 
 SSLYZE_IMAGE = "authrelay-peer-sslyze:dev"
+OBSERVATORY_IMAGE = "authrelay-peer-observatory:dev"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +91,8 @@ def test_connection_is_http_2_and_no_header_lacks(stack: Stack, page: Page) -> N
         "x-content-type-options": "nosniff",
         "x-frame-options": "DENY",
         "referrer-policy": "same-origin",
+        "cross-origin-resource-policy": "same-origin",
+        "server": None,
     }
     for path, status in (
         ("/accounts/login/", 200), ("/static/postorius/css/style.css", 200), ("/archives/api/mailman/urls", 403),
@@ -99,6 +102,18 @@ def test_connection_is_http_2_and_no_header_lacks(stack: Stack, page: Page) -> N
         assert answer.status == status, path
         assert {name: answer.headers.get(name) for name in wanted} == wanted, path
         assert "default-src 'none'" in answer.headers["content-security-policy"], path
+
+
+def test_headers_are_what_mozilla_recommends(engine: Engine, stack: Stack) -> None:
+    """Mozilla's HTTP Observatory, over TLS that it verifies, finds one thing: what Postorius has within its pages."""
+    authority = engine.directory() / "ca.pem"
+    authority.write_text(stack.authority_pem, encoding="ascii")
+    trust = [f"--volume={authority}:/ca.pem:ro", "--env=NODE_EXTRA_CA_CERTS=/ca.pem"]
+    run = ["run", "--rm", "--label", "authrelay.test=observatory", "--network", stack.outside.name, *trust]
+    report = json.loads(run_docker([*run, OBSERVATORY_IMAGE, WEB_HOST]).text)
+    failed = {name: test["result"] for name, test in report["tests"].items() if not test["pass"]}
+    assert failed == {"content-security-policy": "csp-implemented-with-unsafe-inline"}, report
+    assert report["scan"]["grade"] in ("A", "A+", "B+", "B"), report["scan"]
 
 
 def test_plain_http_leads_to_the_site_and_nowhere_else(stack: Stack) -> None:

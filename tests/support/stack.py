@@ -36,10 +36,10 @@ kind, host, port, sender, recipient = sys.argv[1:]
 with getattr(smtplib, kind)(host, int(port), local_hostname="client.example.test", timeout=30) as server:
     print(server.sendmail(sender, [recipient], sys.stdin.buffer.read()))
 """
-# The mock's control API; what is on standard input is an order.
+# The mock's control API. Nothing is read from standard input: an exec whose program began late was seen without an end.
 _ASK: Final = """
 import sys, urllib.request
-order = sys.stdin.buffer.read() or None
+order = sys.argv[2].encode() or None
 print(urllib.request.urlopen("http://127.0.0.1:8025" + sys.argv[1], order).read().decode())
 """
 
@@ -174,11 +174,11 @@ class Stack:
 
     def behave(self, **behaviour: Any) -> None:
         """Give the provider another behaviour, as `mock/behaviour.py` has it; none is the good one."""
-        self._ask_upstream("/behaviour", json.dumps(behaviour).encode())
+        self._ask_upstream("/behaviour", json.dumps(behaviour))
 
-    def _ask_upstream(self, path: str, order: bytes = b"") -> Any:
-        command = ("exec", "--no-TTY", "upstream", "python3", "-c", _ASK, path)
-        return json.loads(self.compose(*command, stdin=order).stdout)
+    def _ask_upstream(self, path: str, order: str = "") -> Any:
+        command = ("exec", "--no-TTY", "upstream", "python3", "-c", _ASK, path, order)
+        return json.loads(self.compose(*command).stdout)
 
 
 def _run(command: tuple[pathlib.Path | str, ...], environment: dict[str, str]) -> str:
