@@ -97,11 +97,19 @@ COPY entrypoint /opt/authrelay/lib/python3.13/site-packages/entrypoint
 RUN find /opt/authrelay -type d \( -name tests -o -name test \) -prune -exec rm -rf {} + \
  && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/authrelay/lib
 
+# Templates as they are compiled, beside their sources; but the page's, which the status service reads when it is asked.
+COPY templates /usr/share/authrelay/templates
+WORKDIR /usr/share/authrelay/templates
+RUN for template in *.conf.j2 *.cf.j2 not_about_the_message.j2; do \
+      /opt/authrelay/bin/python3 -I -c 'import sys; from entrypoint.plan.templates import compile_template; \
+        sys.stdout.buffer.write(compile_template(sys.argv[1], sys.argv[2]))' "$PWD" "${template%.j2}" >"${template%.j2}.code"; \
+    done
+
 # --- the image --------------------------------------------------------------------------------------------------------
 FROM packages AS final
 COPY --from=compiled /added /
 COPY --from=venv /opt/authrelay /opt/authrelay
-COPY templates /usr/share/authrelay/templates
+COPY --from=venv /usr/share/authrelay/templates /usr/share/authrelay/templates
 COPY --chmod=0755 authrelay /usr/local/bin/authrelay
 ARG VERSION=dev
 ARG REVISION=unknown

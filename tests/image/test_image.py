@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 import re
 import subprocess
@@ -15,6 +16,19 @@ from tests.support.relay import IMAGE
 
 ROOT = pathlib.Path(__file__).parents[2]
 MOST_BYTES = 150_000_000
+# Prints which templates there are, and whether each is what its source is compiled to.
+_COMPARE = """
+import glob, json, marshal
+from entrypoint import paths
+from entrypoint.plan.templates import compile_template
+names = sorted(path.split("/")[-1].removesuffix(".j2") for path in glob.glob(paths.TEMPLATES + "/*.j2"))
+names.remove("status.html")
+told = {}
+for name in names:
+    with open(f"{paths.TEMPLATES}/{name}.code", "rb") as file:
+        told[name] = marshal.load(file) == marshal.loads(compile_template(paths.TEMPLATES, name))
+print(json.dumps(told))
+"""
 _ROW = re.compile(r"^\| ([\w.-]+) \| ([\d.]+) \|", re.MULTILINE)
 
 
@@ -34,6 +48,13 @@ def test_postfix_knows_which_domains_beyond_ascii_there_are(
     recipients = [f"ann@{domain}", "ann@example.com"]
     replies, _ = client.converse(host, 25, "a@example.test", recipients, b"x\r\n", parameters=["SMTPUTF8"])
     assert [reply.code for reply in replies if reply.command == "RCPT"] == [code, 250]
+
+
+def test_templates_are_compiled_from_their_sources() -> None:
+    """A start reads what was compiled, and people the sources."""
+    python = "--entrypoint=/opt/authrelay/bin/python3"
+    told = json.loads(run_docker(["run", "--rm", "--network=none", python, IMAGE, "-I", "-c", _COMPARE]).text)
+    assert told == dict.fromkeys(("main.cf", "master.cf", "not_about_the_message", "supervisord.conf"), True)
 
 
 def test_postfix_brings_no_kerberos_along_for_nis() -> None:
