@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import collections
 import os
+import re
 import signal
 import smtplib
 import threading
@@ -37,6 +38,7 @@ address = urllib.parse.urlsplit(sys.argv[1])
 headers = {"Host": address.hostname, "X-Forwarded-Proto": "https"}
 print(urllib.request.urlopen(urllib.request.Request("http://127.0.0.1:8000" + address.path, headers=headers)).status)
 """
+_STARTED = re.compile(r"\((\d+)\) out runner started\.")
 # Each is struck once, while posts are on their way.
 _SERVICES = ("relay", "core", "database", "web", "lighttpd", "certificate")
 
@@ -207,6 +209,25 @@ def test_archive_gets_what_it_missed_without_another_post(busy: Stack) -> None:
     busy.compose("up", "--detach", "--wait", "web")
     wait_archived(busy, set(author.accepted))
     assert busy.compose("exec", "--no-TTY", "web", "python3", "-c", _VISIT, address).text == "200\n"
+
+
+def test_runner_that_dies_again_and_again_is_not_given_up(busy: Stack) -> None:
+    """After ten restarts Mailman would go on without it: here without the one that sends, and healthy to look at."""
+    core = busy.container("core")
+    restarts = core.inspect()["RestartCount"]
+    killed: set[str] = set()
+    for _ in range(11):
+        pid = wait_until(lambda: set(_STARTED.findall(core.logs())) - killed, 30, "it should be started again").pop()
+        core.exec(["kill", "-KILL", pid], user="list")
+        killed.add(pid)
+    wait_until(lambda: core.inspect()["RestartCount"] > restarts, 60, "the engine should start all of it anew")
+    wait_until(lambda: is_whole(busy), 120, "all should be healthy")
+    before = busy.count_sent()
+    author = Author(busy, "again")
+    author.allow(1)
+    author.start()
+    wait_until(lambda: busy.count_sent() >= before + MEMBERS, 60, "every member should have it")
+    author.end()
 
 
 def wait_until_in_the_middle(stack: Stack, before: int) -> None:
