@@ -79,7 +79,7 @@ def test_look_up_ends_in_time_and_says_who_was_asked() -> None:
     begin = time.monotonic()
     with pytest.raises(TimeoutError) as caught:
         look_up("smtp.example.com", 587, socket.AF_UNSPEC, 0.1)
-    assert time.monotonic() - begin < 1
+    assert time.monotonic() - begin < 3
     said = f"no answer within 0.1 s from name server 192.0.2.53 or 2001:db8::53 ({paths.RESOLV_CONF})"
     assert str(caught.value) == said
     assert isinstance(caught.value, LookUpTimeoutError)
@@ -100,7 +100,7 @@ def test_every_caller_says_that_the_name_server_is_silent(
     monkeypatch.setattr(download_module, "_TOTAL_SECONDS", 0.2)
     with pytest.raises(DownloadError, match=r"no answer within 0\.[12]\d* s from name server 192\.0\.2\.53"):
         download("https://ca.example.com/x")
-    assert time.monotonic() - begin < 2
+    assert time.monotonic() - begin < 4
 
 
 @pytest.mark.parametrize("host", ["a" * 64 + ".example.com", "a..example.com", ".example.com"])
@@ -175,9 +175,9 @@ def test_dead_first_address_leaves_time_for_the_next(listener: socket.socket, mo
     monkeypatch.setattr(socket, "getaddrinfo", answer("192.0.2.1", "127.0.0.1"))
     monkeypatch.setattr(socket, "socket", Dead)
     begin = time.monotonic()
-    with connect("smtp.example.com", port, Deadline(0.6)) as connection:
+    with connect("smtp.example.com", port, Deadline(1.5)) as connection:
         assert connection.getpeername() == ("127.0.0.1", port)
-    assert 0.2 < time.monotonic() - begin < 0.6
+    assert 0.5 < time.monotonic() - begin < 1.5
 
 
 def test_family_that_the_kernel_lacks_is_one_address_that_does_not_answer(
