@@ -32,8 +32,8 @@ _SERVICES: Final = ("relay", "core", "lighttpd")
 # In the upstream's container, which is on the network of those who may send.
 _HAND_OVER: Final = """
 import smtplib, sys
-kind, host, port, sender, recipient = sys.argv[1:]
-with getattr(smtplib, kind)(host, int(port), local_hostname="client.example.test", timeout=30) as server:
+sender, recipient = sys.argv[1:]
+with smtplib.LMTP("core", 8024, local_hostname="client.example.test", timeout=30) as server:
     print(server.sendmail(sender, [recipient], sys.stdin.buffer.read()))
 """
 # The mock's control API. Nothing is read from standard input: an exec whose program began late was seen without an end.
@@ -123,10 +123,9 @@ class Stack:
         """One secret."""
         return (self.directory / "secrets" / name).read_text(encoding="utf-8").strip()
 
-    def deliver(self, sender: str, recipient: str, message: bytes, *, host: str = "core", port: int = 8024) -> None:
-        """Hand a message to Mailman by LMTP, or to another server by SMTP."""
-        kind = "LMTP" if port == 8024 else "SMTP"
-        command = ("python3", "-c", _HAND_OVER, kind, host, str(port), sender, recipient)
+    def deliver(self, sender: str, recipient: str, message: bytes) -> None:
+        """Hand a message to Mailman by LMTP, as the relay does."""
+        command = ("python3", "-c", _HAND_OVER, sender, recipient)
         self.compose("exec", "--no-TTY", "upstream", *command, stdin=message)
 
     def make_context(self) -> ssl.SSLContext:
